@@ -1,0 +1,1 @@
+"""The measurements of the app as a command, `python -m benchmarks`."""

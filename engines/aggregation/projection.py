@@ -1,0 +1,163 @@
+"""What UPGrad and DualProj share: their parameters, and the preferences of the objectives."""
+
+from abc import abstractmethod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engines.aggregation.aggregators import GramianWeightedAggregator
+from engines.aggregation.forwarded import Forwarded
+from engines.aggregation.naming import vector_suffix
+from engines.aggregation.validation import non_negative, preference
+from engines.aggregation.weightings import SolvedWeighting
+from engines.linalg import SOLVERS, project_rows
+
+Array = NDArray[np.float64]
+
+_PARAMETERS = ("pref_vector", "norm_eps", "reg_eps", "solver")
+
+
+class ProjectionWeighting(SolvedWeighting):
+    """A weighting by projection onto the dual cone.
+
+    Args:
+        pref_vector: Preferences of the objectives, shape [m]; None for 1/m each.
+        norm_eps: Accepted for compatibility; the scaling to unit diagonal needs no threshold.
+        reg_eps: Accepted for compatibility; the weights solve the unregularized problem.
+        solver: "quadprog" solves row by row, "batched" all rows together, "auto" takes the
+            faster for the number of objectives. The directions agree to the rounding of G.
+
+    Raises:
+        TypeError: A parameter has the wrong type.
+        ValueError: A parameter is out of range, or the solver is unknown.
+    """
+
+    _parameters_shown = _PARAMETERS
+
+    def __init__(
+        self,
+        pref_vector: Tensor | None = None,
+        norm_eps: float = 0.0001,
+        reg_eps: float = 0.0001,
+        solver: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.pref_vector = pref_vector
+        self.norm_eps = norm_eps
+        self.reg_eps = reg_eps
+        self.solver = solver
+
+    @property
+    def pref_vector(self) -> Tensor | None:
+        """Preferences of the objectives, shape [m], or None for 1/m each."""
+        return self._pref_vector
+
+    @pref_vector.setter
+    def pref_vector(self, value: Tensor | None) -> None:
+        self._pref_vector = preference(value)
+
+    @property
+    def norm_eps(self) -> float:
+        """Accepted for compatibility, at least 0."""
+        return self._norm_eps
+
+    @norm_eps.setter
+    def norm_eps(self, value: float) -> None:
+        self._norm_eps = non_negative("norm_eps", value)
+
+    @property
+    def reg_eps(self) -> float:
+        """Accepted for compatibility, at least 0."""
+        return self._reg_eps
+
+    @reg_eps.setter
+    def reg_eps(self, value: float) -> None:
+        self._reg_eps = non_negative("reg_eps", value)
+
+    @property
+    def solver(self) -> str:
+        """Name of the solver."""
+        return self._solver
+
+    @solver.setter
+    def solver(self, value: str) -> None:
+        if value not in SOLVERS:
+            raise ValueError(
+                f"got solver={value!r}, expected one of {', '.join(map(repr, SOLVERS))}, name one."
+            )
+        self._solver = value
+
+    @abstractmethod
+    def combinations(self, preferences: Array) -> Array:
+        """The combinations of gradients that are projected and then added.
+
+        Args:
+            preferences: p, shape [m].
+
+        Returns:
+            One combination per row, shape [r, m].
+        """
+
+    def solve(self, gramian: Array) -> Array:
+        """Project the combinations onto the dual cone and add the results.
+
+        Args:
+            gramian: Shape [m, m].
+
+        Returns:
+            Weights, shape [m].
+
+        Raises:
+            NonFiniteGradientError: The Gramian has NaN or infinity.
+            SolverError: A projection failed.
+            ValueError: No Gramian, or preferences of another length.
+        """
+        rows = self.combinations(self.preferences(len(gramian)))
+        return np.asarray(project_rows(gramian, rows, self.solver).sum(axis=0))
+
+    def preferences(self, m: int) -> Array:
+        """The preferences of m objectives.
+
+        Args:
+            m: Number of objectives.
+
+        Returns:
+            `pref_vector`, or 1/m each, shape [m].
+
+        Raises:
+            ValueError: `pref_vector` has another length.
+        """
+        if self.pref_vector is None:
+            return np.full(m, 1.0 / max(1, m))
+        if len(self.pref_vector) != m:
+            raise ValueError(
+                f"got a pref_vector of {len(self.pref_vector)} entries for {m} objectives, "
+                "expected one per objective, pass a vector of that length."
+            )
+        return self.pref_vector.detach().to(device="cpu", dtype=torch.float64).numpy()
+
+    def __str__(self) -> str:
+        return type(self).__name__ + vector_suffix(self.pref_vector)
+
+
+class ProjectionAggregator(GramianWeightedAggregator):
+    """An aggregator by projection onto the dual cone; its parameters are its weighting's.
+
+    Args:
+        gramian_weighting: The weighting.
+    """
+
+    _parameters_shown = _PARAMETERS
+
+    pref_vector = Forwarded()
+    norm_eps = Forwarded()
+    reg_eps = Forwarded()
+    solver = Forwarded()
+
+    def __init__(self, gramian_weighting: ProjectionWeighting) -> None:
+        super().__init__(gramian_weighting)
+
+    def __str__(self) -> str:
+        return type(self).__name__ + vector_suffix(self.pref_vector)

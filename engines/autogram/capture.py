@@ -1,0 +1,66 @@
+"""Delivers output gradients of chosen nodes, each as soon as autograd has it."""
+
+import threading
+from collections.abc import Callable, Collection
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from engines.autogram.graph import Graph
+
+# Two passes over one graph at the same time would run each other's hooks. Engines of all threads
+# take turns; it is one lock because a graph does not say whose it is. A hook may call an engine,
+# hence re-entrant.
+TURN = threading.RLock()
+
+Deliver = Callable[[int, Tensor | None], None]
+
+
+def sweep(
+    graph: Graph, output: Tensor, cotangent: Tensor, nodes: Collection[int], deliver: Deliver
+) -> None:
+    """Run the input-gradient half of a backward pass.
+
+    Only the deepest nodes are targets, so autograd visits the others without keeping their output
+    gradients and without computing any weight gradient. A target that is not needed for another
+    one does not fire its pre-hooks; autograd returns its gradient instead.
+
+    Args:
+        graph: Graph of the output.
+        output: The objectives.
+        cotangent: Factor of every objective, the output's shape.
+        nodes: Indices of the nodes wanted.
+        deliver: Called once per node with its index and output gradient, None where autograd
+            knows the gradient to be zero. What it does not keep is freed.
+
+    Raises:
+        RuntimeError: Autograd could not run.
+    """
+    if not nodes:
+        return
+    deepest = sorted(graph.deepest(nodes))
+
+    def hook(index: int) -> Callable[[tuple[Tensor | None, ...]], None]:
+        return lambda gradients: deliver(index, gradients[0])
+
+    handles = [
+        graph.nodes[index].register_prehook(hook(index))
+        for index in sorted(nodes)
+        if index not in deepest
+    ]
+    try:
+        gradients = torch.autograd.grad(
+            [output],
+            [GradientEdge(graph.nodes[index], 0) for index in deepest],
+            grad_outputs=[cotangent],
+            retain_graph=True,
+            allow_unused=True,
+        )
+    finally:
+        for handle in handles:
+            handle.remove()
+    remaining = list(gradients)
+    del gradients
+    for index in reversed(deepest):
+        deliver(index, remaining.pop())

@@ -1,0 +1,271 @@
+"""Reads autograd's graph: which parameter was used where, by which operation.
+
+Node names and attributes are torch's, not ours. An operation this file does not know makes a
+parameter take the general path: another torch version costs speed and never correctness.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node, get_gradient_edge
+
+from engines.failures import refuse_reentrant
+
+_LEAF = "torch::autograd::AccumulateGrad"
+# Operations between a parameter and its consumer that keep every inner product: a transposition
+# moves entries, a cast (autocast) leaves them. The value says whether rows and columns swap.
+_CHAIN = {"TBackward0": True, "ToCopyBackward0": False}
+_BATCH_NORMS = frozenset(
+    {"NativeBatchNormBackward0", "CudnnBatchNormBackward0", "MiopenBatchNormBackward0"}
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Use:
+    """One place where a parameter enters the computation.
+
+    Attributes:
+        node: Index in `Graph.nodes` of the consumer.
+        slot: Which argument of the consumer the parameter is.
+        parameter: Index of the parameter among those tracked.
+        transposed: Whether the consumer sees the transposed parameter.
+    """
+
+    node: int
+    slot: int
+    parameter: int
+    transposed: bool
+
+
+class Edge(NamedTuple):
+    """Where a node sends a gradient.
+
+    Attributes:
+        slot: Which argument of the node.
+        child: Index of the node that made the argument.
+        output: Which of that node's results it is.
+    """
+
+    slot: int
+    child: int
+    output: int
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """What was read from the graph of one output.
+
+    Attributes:
+        nodes: Nodes in the order they were met, the output's first. Holding them keeps torch's
+            Python wrappers, and with them the identity of nodes, alive.
+        edges: For every node where its gradients flow to, tracked parameters left out.
+        postorder: Indices with every node after all that are reachable from it.
+        uses: Places where tracked parameters are used, in walk order.
+        entangled: Parameters that are the output, or moved straight into it.
+    """
+
+    nodes: tuple[Node, ...]
+    edges: tuple[tuple[Edge, ...], ...]
+    postorder: tuple[int, ...]
+    uses: tuple[Use, ...]
+    entangled: frozenset[int]
+
+    def deepest(self, marked: Collection[int]) -> frozenset[int]:
+        """Find the marked nodes from which no other marked node can be reached.
+
+        Args:
+            marked: Indices of nodes.
+
+        Returns:
+            The deepest of them. A backward pass towards these visits all marked nodes.
+        """
+        below = [False] * len(self.nodes)
+        found = set()
+        for index in self.postorder:
+            below[index] = any(below[e.child] or e.child in marked for e in self.edges[index])
+            if index in marked and not below[index]:
+                found.add(index)
+        return frozenset(found)
+
+    def leading_to(self, marked: Collection[int]) -> list[bool]:
+        """Find the nodes from which a marked node can be reached.
+
+        Args:
+            marked: Indices of nodes.
+
+        Returns:
+            For every node whether it is marked or above a marked one.
+        """
+        leads = [False] * len(self.nodes)
+        for index in self.postorder:
+            leads[index] = index in marked or any(leads[e.child] for e in self.edges[index])
+        return leads
+
+    def mixing_norms(self) -> dict[int, int | None]:
+        """Find batch normalisations that mix samples on the way to a tracked parameter.
+
+        Returns:
+            Index of the node and of a tracked parameter of the layer, None if it has none.
+        """
+        direct: dict[int, int] = {}
+        for use in self.uses:
+            direct.setdefault(use.node, use.parameter)
+        leads = self.leading_to(direct)
+        found: dict[int, int | None] = {}
+        for index, node in enumerate(self.nodes):
+            # Instance normalisation is the same node on an input folded to a batch of one.
+            if (
+                leads[index]
+                and node.name() in _BATCH_NORMS
+                and getattr(node, "_saved_training", True)
+                and output_shape(node)[0] > 1
+            ):
+                found[index] = direct.get(index)
+        return found
+
+
+def attribute(node: Node, name: str) -> Any:
+    """Read an attribute that only nodes of one kind have, and no type stub knows.
+
+    Args:
+        node: The node.
+        name: Such as `_saved_input`.
+
+    Returns:
+        Its value.
+    """
+    return getattr(node, name)
+
+
+def metadata(node: Node) -> Any:
+    """What autograd knows about the first result of an operation.
+
+    Args:
+        node: The operation's node.
+
+    Returns:
+        An object with the result's shape, dtype and device.
+    """
+    return attribute(node, "_input_metadata")[0]
+
+
+def output_dtype(node: Node) -> torch.dtype:
+    """Dtype of the first result of an operation.
+
+    Args:
+        node: The operation's node.
+
+    Returns:
+        The dtype.
+    """
+    dtype: torch.dtype = metadata(node).dtype
+    return dtype
+
+
+def output_shape(node: Node) -> tuple[int, ...]:
+    """Shape of the first result of an operation.
+
+    Args:
+        node: The operation's node.
+
+    Returns:
+        The shape.
+    """
+    return tuple(int(size) for size in metadata(node).shape)
+
+
+def read_graph(output: Tensor, parameters: Sequence[Tensor]) -> Graph:
+    """Walk the graph of an output, always in the same order.
+
+    Args:
+        output: Tensor that requires grad.
+        parameters: Tracked leaves, distinct.
+
+    Returns:
+        The graph as the engine sees it.
+
+    Raises:
+        UnsupportedGraphError: Part of the graph is a re-entrant checkpoint.
+
+    Cost: one visit per node; no recursion, so depth is no limit.
+    """
+    numbers = {id(parameter): index for index, parameter in enumerate(parameters)}
+    root = get_gradient_edge(output).node
+    moved_root = _moved_parameter(root, numbers)
+    index_of = {root: 0}
+    nodes = [root]
+    edges: list[list[Edge]] = []
+    uses: list[Use] = []
+    pending = [0]
+
+    def expand(index: int) -> None:
+        """Record what the gradients of a newly met node flow to."""
+        refuse_reentrant(nodes[index])
+        below: list[Edge] = []
+        edges.append(below)
+        for slot, (child, output_number) in enumerate(nodes[index].next_functions):
+            if child is None:
+                continue
+            moved = _moved_parameter(child, numbers)
+            if moved is not None:
+                uses.append(Use(index, slot, *moved))
+                continue
+            if child not in index_of:
+                index_of[child] = len(nodes)
+                nodes.append(child)
+                pending.append(index_of[child])
+            below.append(Edge(slot, index_of[child], output_number))
+
+    # Breadth or depth does not matter, only that the order is a function of the graph.
+    for index in pending:
+        expand(index)
+    return Graph(
+        nodes=tuple(nodes),
+        edges=tuple(tuple(e) for e in edges),
+        postorder=_postorder([[e.child for e in below] for below in edges]),
+        uses=tuple(uses),
+        entangled=frozenset() if moved_root is None else frozenset({moved_root[0]}),
+    )
+
+
+def _moved_parameter(node: Node, numbers: dict[int, int]) -> tuple[int, bool] | None:
+    """Follow transpositions and casts down to a tracked parameter; None if none is there."""
+    transposed = False
+    kinds = set()
+    while (name := node.name()) in _CHAIN:
+        transposed ^= _CHAIN[name]
+        kinds.add(output_dtype(node).is_complex)
+        (following, _) = node.next_functions[0]
+        if following is None:
+            return None
+        node = following
+    if name != _LEAF:
+        return None
+    leaf = attribute(node, "variable")
+    # A cast between real and complex numbers changes inner products.
+    if kinds - {leaf.is_complex()}:
+        return None
+    number = numbers.get(id(leaf))
+    return None if number is None else (number, transposed)
+
+
+def _postorder(children: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """Order nodes so that each comes after everything reachable from it."""
+    order: list[int] = []
+    met = [False] * len(children)
+    met[0] = True
+    stack = [(0, iter(children[0]))]
+    while stack:
+        index, following = stack[-1]
+        for child in following:
+            if not met[child]:
+                met[child] = True
+                stack.append((child, iter(children[child])))
+                break
+        else:
+            order.append(index)
+            stack.pop()
+    return tuple(order)

@@ -1,0 +1,60 @@
+"""Finds hooks on a node: what they do to a gradient cannot be read off the graph."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, Node, _engine_run_backward
+
+from engines.autogram.graph import metadata, output_shape
+
+
+class _TouchedError(Exception):
+    """A hook looked at the probe."""
+
+
+class _Probe(Tensor):
+    """A gradient that cannot be looked at unnoticed."""
+
+    @classmethod
+    def __torch_function__(cls, *_: Any, **__: Any) -> Any:
+        """Stop whoever looks."""
+        raise _TouchedError
+
+
+def hooked(node: Node) -> bool:
+    """Tell whether something may change the gradient that passes a node.
+
+    A hook on a tensor belongs to the node that made it and is not visible there, so a probe is
+    sent to the node, and no further: a hook that reads the probe in any way is stopped at once
+    and thereby found, before it could act; one that replaces it is found too; one that does
+    neither cannot matter. A tensor with `retain_grad()` gets a gradient of zeros.
+
+    Args:
+        node: A node with one result.
+
+    Returns:
+        Whether there is a hook that reads or replaces the gradient, or any hook on the node.
+    """
+    for register in (node.register_prehook, node.register_hook):
+        handle = register(_nothing)
+        others = len(handle.hooks_dict_ref() or ()) - 1
+        handle.remove()
+        if others:
+            return True
+    first = metadata(node)
+    zero = torch.zeros((), dtype=first.dtype, device=first.device)
+    probe = zero.expand(output_shape(node)).as_subclass(_Probe)
+    edge = GradientEdge(node, 0)
+    try:
+        # What torch.autograd.grad calls, which would itself look at the probe.
+        (arrived,) = _engine_run_backward(
+            (edge,), (probe,), True, False, (edge,), allow_unreachable=True, accumulate_grad=False
+        )
+    except _TouchedError:
+        return True
+    return arrived is not probe
+
+
+def _nothing(*_: Any) -> None:
+    """Leave gradients as they are."""

@@ -1,0 +1,151 @@
+"""Inner products of sums of outer products, in the cheaper of two forms."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from engines.autogram.rules.base import add_outer, blocks
+
+# One element of the t×t similarities costs as much as about this many multiply-adds: it is
+# written by a product, read, multiplied and summed.
+_ELEMENT_COST = 4
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """Which way inner products are found, and at what predicted price.
+
+    Attributes:
+        form: "per-sample" builds gradients block by block; "input-output" never does.
+        multiply_adds: Of the chosen form.
+        alternative: Of the other form.
+    """
+
+    form: Literal["per-sample", "input-output"]
+    multiply_adds: int
+    alternative: int
+
+
+def choose_contraction(left: torch.Size, right: torch.Size) -> Contraction:
+    """Choose by predicted multiply-adds; both forms run in a bounded workspace.
+
+    Args:
+        left: Shape [k or 1, b, t, o].
+        right: Shape [k or 1, b, t, i].
+
+    Returns:
+        The choice. With one position the input-output form always wins.
+    """
+    samples, positions, wide_left = left[1:]
+    wide_right = right[3]
+    losses = max(left[0], right[0])
+    objectives = losses * samples
+    size = wide_left * wide_right
+    per_sample = objectives * positions * size + objectives**2 * size
+    pairs = samples**2 * positions**2
+    # Above the diagonal only, where the block pairs a loss with itself.
+    input_output = pairs * (
+        left[0] ** 2 * wide_left + right[0] ** 2 * wide_right + losses**2 * _ELEMENT_COST
+    )
+    input_output = (input_output + 1) // 2
+    if positions == 1 or input_output < per_sample:
+        return Contraction("input-output", input_output, per_sample)
+    return Contraction("per-sample", per_sample, input_output)
+
+
+def add_products(total: Tensor, left: Tensor, right: Tensor, *, ones: bool) -> None:
+    """Add ⟨A_sᵀB_s, A_rᵀB_r⟩ for all objectives s and r.
+
+    Args:
+        total: Gramian, shape [m, m] with m = k·b, changed in place.
+        left: A, shape [k or 1, b, t, o]; 1 means the same for all losses of a sample.
+        right: B, shape [k or 1, b, t, i].
+        ones: Whether B has a further column of ones (the bias beside a weight).
+
+    Source: arXiv 1510.01799; the choice between forms as in arXiv 2205.10683, by time.
+    Cost: see `choose_contraction`.
+    """
+    if left.shape[2] == 1:
+        _single_position(total, left, right, ones)
+    elif choose_contraction(left.shape, right.shape).form == "input-output":
+        _input_output(total, left, right, ones)
+    else:
+        _per_sample(total, left, right, ones)
+
+
+def _single_position(total: Tensor, left: Tensor, right: Tensor, ones: bool) -> None:
+    """(AAᵀ) ∘ (BBᵀ) for one position: two small products, whatever the width."""
+    samples = left.shape[1]
+    losses = len(total) // samples
+    a, b = left.flatten(0, 2), right.flatten(0, 2)
+    similar_left, similar_right = a @ a.T, b @ b.T
+    if ones:
+        similar_right += 1
+    if similar_left.shape == similar_right.shape == total.shape:
+        total.addcmul_(similar_left, similar_right)
+        return
+    grid = total.view(losses, samples, losses, samples)
+    grid.addcmul_(
+        similar_left.view(len(left), samples, len(left), samples),
+        similar_right.view(len(right), samples, len(right), samples),
+    )
+
+
+def _per_sample(total: Tensor, left: Tensor, right: Tensor, ones: bool) -> None:
+    """Build gradients for some rows of the parameter at a time; J Jᵀ is a sum over them."""
+    samples, _, rows = left.shape[1:]
+    columns = right.shape[3]
+    losses = len(total) // samples
+    for block in blocks(rows, len(total) * columns * left.element_size()):
+        part = left[..., block].transpose(2, 3)
+        built = left.new_empty(losses, samples, part.shape[2], columns)
+        for loss in range(losses):
+            torch.bmm(part[loss % len(part)], right[loss % len(right)], out=built[loss])
+        add_outer(total, built.reshape(len(total), -1))
+    if ones:
+        summed = left.sum(2).expand(losses, -1, -1)
+        add_outer(total, summed.reshape(len(total), -1))
+
+
+def _input_output(total: Tensor, left: Tensor, right: Tensor, ones: bool) -> None:
+    """Σ_pq (A_s A_rᵀ)[p,q]·(B_s B_rᵀ)[p,q], in blocks of samples, above the diagonal."""
+    samples, positions = left.shape[1:3]
+    losses = len(total) // samples
+    left, right = left.contiguous(), right.contiguous()
+    bytes_each = 2 * positions * samples * positions * left.element_size()
+    for rows in blocks(samples, bytes_each):
+        for first in range(losses):
+            for second in range(first, losses):
+                # Within one loss the block left of the diagonal is the mirror of one done.
+                columns = slice(rows.start if first == second else 0, samples)
+                similar = _similarities(left, first, second, rows, columns)
+                other = _similarities(right, first, second, rows, columns)
+                if ones:
+                    other += 1
+                products = similar.mul_(other).view(
+                    rows.stop - rows.start, positions, samples - columns.start, positions
+                )
+                _add_mirrored(
+                    total, products.sum((1, 3)), first * samples, second * samples, rows, columns
+                )
+
+
+def _similarities(x: Tensor, first: int, second: int, rows: slice, columns: slice) -> Tensor:
+    """Dot products of the positions of some samples with those of others."""
+    a = x[first % len(x), rows].flatten(0, 1)
+    b = x[second % len(x), columns].flatten(0, 1)
+    return a @ b.T
+
+
+def _add_mirrored(
+    total: Tensor, block: Tensor, down: int, across: int, rows: slice, columns: slice
+) -> None:
+    """Add a block and, where it lies above the diagonal, its mirror image."""
+    r = slice(down + rows.start, down + rows.stop)
+    total[r, across + columns.start : across + columns.stop] += block
+    # The square on the diagonal is its own mirror image.
+    beyond = rows.stop - rows.start if down == across else 0
+    c = slice(across + columns.start + beyond, across + columns.stop)
+    total[c, r] += block[:, beyond:].T

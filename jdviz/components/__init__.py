@@ -1,0 +1,1 @@
+"""Browser components: each has its HTML, CSS and JavaScript in files of their own."""

@@ -1,0 +1,222 @@
+// Draws a figure with Plotly.react in one element that stays, so that nothing flickers and the
+// visitor's zoom survives. Streamlit calls the default export again with every new figure.
+
+const STORE = Symbol.for("jdviz.plotly");
+const RELEASES = ["pointerup", "pointercancel", "blur"];
+const RETRY_MS = 1500;
+const RETRIES = 5;
+const plots = new WeakMap();
+
+// Where the app is served from. Its own script says so whatever proxy lies between; the server's
+// setting is the second choice.
+function candidates(source, base) {
+  const found = [];
+  for (const script of document.querySelectorAll("script[src]")) {
+    const place = script.src.search(/\/static\/js\/index[^/]*\.js(\?.*)?$/);
+    if (place >= 0) found.push(`${script.src.slice(0, place)}/${source}`);
+  }
+  const prefix = base ? `/${base}` : "";
+  found.push(new URL(`${prefix}/${source}`, window.location.origin).href);
+  return [...new Set(found)];
+}
+
+// plotly.js writes itself to window.Plotly, where Streamlit's own charts keep another version.
+// Watching the property tells which value is whose, whatever else is loaded meanwhile.
+function loadScript(url) {
+  return new Promise((resolve, reject) => {
+    const name = "Plotly";
+    let current = window[name];
+    let former = current;
+    const hadName = "moduleName" in window;
+    Object.defineProperty(window, name, {
+      configurable: true,
+      enumerable: true,
+      get: () => current,
+      set: (value) => {
+        former = current;
+        current = value;
+      },
+    });
+    const restore = (value) => {
+      delete window[name];
+      if (value !== undefined) window[name] = value;
+      // A stray global of plotly.js 4's wrapper.
+      if (!hadName) delete window.moduleName;
+    };
+    const script = document.createElement("script");
+    script.src = url;
+    script.async = true;
+    script.onload = () => {
+      // The load event follows the script's execution at once: the last value written is ours.
+      const ours = current;
+      restore(former);
+      script.remove();
+      if (ours && ours !== former) resolve(ours);
+      else reject(new Error("plotly.js did not define itself"));
+    };
+    script.onerror = () => {
+      restore(current);
+      script.remove();
+      reject(new Error(`could not load ${url}`));
+    };
+    document.head.append(script);
+  });
+}
+
+async function loadFirst(urls) {
+  let failure;
+  for (const url of urls) {
+    try {
+      return await loadScript(url);
+    } catch (error) {
+      failure = error;
+    }
+  }
+  throw failure;
+}
+
+// One promise for the whole page, whichever component asks first. A failure is forgotten, so that
+// the next figure tries again.
+function plotly(source, base) {
+  const store = (window[STORE] ??= new Map());
+  if (!store.has(source)) {
+    const promise = loadFirst(candidates(source, base));
+    store.set(source, promise);
+    promise.catch(() => store.delete(source));
+  }
+  return store.get(source);
+}
+
+class LivePlot {
+  constructor(root) {
+    this.root = root.querySelector(".live-plot");
+    this.canvas = root.querySelector(".live-plot-canvas");
+    this.note = root.querySelector(".live-plot-note");
+    this.wanted = null;
+    this.drawn = null;
+    this.width = 0;
+    this.library = null;
+    this.busy = false;
+    this.gone = false;
+    this.failures = 0;
+    this.observer = new ResizeObserver(() => this.draw());
+    this.observer.observe(this.root);
+    // A redraw would end the selection that the visitor is dragging, so it waits for the release.
+    this.held = false;
+    this.hold = () => {
+      this.held = true;
+    };
+    this.release = () => {
+      if (!this.held) return;
+      this.held = false;
+      // After plotly.js has seen the same event.
+      setTimeout(() => this.draw(), 0);
+    };
+    this.canvas.addEventListener("pointerdown", this.hold, true);
+    for (const name of RELEASES) window.addEventListener(name, this.release, true);
+  }
+
+  show(data) {
+    this.root.style.height = `${data.height}px`;
+    if (this.root.getAttribute("aria-label") !== data.alt) {
+      this.root.setAttribute("aria-label", data.alt);
+    }
+    this.wanted = data;
+    if (this.drawn === null) this.say("Loading the figure …");
+    this.draw();
+  }
+
+  // Draws the newest figure; those that arrive while one is being drawn replace each other.
+  async draw() {
+    if (this.busy || this.gone || this.held || this.wanted === null) return;
+    this.busy = true;
+    try {
+      while (!this.gone && !this.held && this.stale()) await this.drawOnce();
+    } catch (error) {
+      this.failed(error);
+    } finally {
+      this.busy = false;
+      if (this.gone) this.purge();
+    }
+  }
+
+  // Nothing is drawn while the element has no width, in a folded part of the page for instance.
+  stale() {
+    const width = Math.floor(this.root.clientWidth);
+    if (this.wanted === null || width === 0) return false;
+    return this.wanted.figure !== this.drawn || width !== this.width;
+  }
+
+  async drawOnce() {
+    const { figure, config, source, base, height } = this.wanted;
+    let library;
+    try {
+      library = await plotly(source, base);
+    } catch (error) {
+      this.retry();
+      this.say("This figure needs plotly.js, which could not be loaded. Reload the page.");
+      return;
+    }
+    if (this.gone) return;
+    this.library = library;
+    const width = Math.floor(this.root.clientWidth);
+    if (width === 0) return;
+    const { data, layout } = JSON.parse(figure);
+    await library.react(this.canvas, data, { ...layout, width, height }, config);
+    this.drawn = figure;
+    this.width = width;
+    this.failures = 0;
+    this.say("");
+  }
+
+  // A page that does not tick sends no other figure, so this one is tried again a few times.
+  retry() {
+    const wanted = this.wanted;
+    this.wanted = null;
+    this.failures += 1;
+    if (this.failures > RETRIES) return;
+    setTimeout(() => {
+      this.wanted ??= wanted;
+      this.draw();
+    }, RETRY_MS);
+  }
+
+  failed(error) {
+    if (this.gone) return;
+    this.retry();
+    if (this.drawn === null) this.say("This figure could not be drawn.");
+    console.warn("live plot:", error);
+  }
+
+  say(text) {
+    this.note.textContent = text;
+    this.note.hidden = text === "";
+  }
+
+  destroy() {
+    this.gone = true;
+    this.observer.disconnect();
+    for (const name of RELEASES) window.removeEventListener(name, this.release, true);
+    if (!this.busy) this.purge();
+  }
+
+  // Never while a figure is being drawn: plotly.js would go on with an element it has emptied.
+  purge() {
+    if (this.library) this.library.purge(this.canvas);
+    this.library = null;
+  }
+}
+
+export default function (component) {
+  const { parentElement, data } = component;
+  let plot = plots.get(parentElement);
+  if (plot === undefined) {
+    plot = new LivePlot(parentElement);
+    plots.set(parentElement, plot);
+  }
+  if (data) plot.show(data);
+  return () => {
+    plot.destroy();
+    plots.delete(parentElement);
+  };
+}

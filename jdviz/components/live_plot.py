@@ -1,0 +1,50 @@
+"""A plotly figure that changes in place, for figures that are drawn again while a run goes on.
+
+Streamlit's own chart is built anew in the browser whenever its data change, which flickers and
+loses the visitor's zoom. This one keeps its element and hands the new figure to `Plotly.react`.
+Figures that change only when a visitor does something are better shown with `st.plotly_chart`.
+"""
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from jdviz.components.assets import publish_plotly_js, read_asset
+from jdviz.figures.theme import CONFIG
+
+if TYPE_CHECKING:
+    from jdviz.figures.theme import Figure
+
+# Registered once, when this module is imported: a second registration would replace the first.
+# Not in a shadow root: plotly.js writes its style sheet into the document, and without it the
+# layers of a figure lie below each other and neither hover text nor mode bar is where it belongs.
+_mount = st.components.v2.component(
+    "jdviz_live_plot",
+    html=read_asset("live_plot.html"),
+    css=read_asset("live_plot.css"),
+    js=read_asset("live_plot.js"),
+    isolate_styles=False,
+)
+
+
+def live_plot(figure: "Figure", *, key: str, height: int, alt: str) -> None:
+    """Shows a figure, and in later runs of the script or fragment updates it where it is.
+
+    Args:
+        figure: Its layout should keep `uirevision`, and its number of traces, from run to run.
+        key: Identifies the figure on its page; the same key is the same element.
+        height: Height in pixels, the same in every run.
+        alt: What the figure shows, for those who do not see it; it may change from run to run.
+
+    Raises:
+        AssetError: If plotly.js cannot be put where the browser loads it from.
+    """
+    data = {
+        "figure": figure.to_json(validate=False),
+        "config": {**CONFIG, "responsive": False},
+        "source": publish_plotly_js(),
+        "base": str(st.get_option("server.baseUrlPath") or "").strip("/"),
+        "height": height,
+        "alt": alt,
+    }
+    _mount(key=key, data=data, height=height)

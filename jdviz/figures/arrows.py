@@ -1,0 +1,153 @@
+"""Arrows from the origin, and labels at their tips that do not cover each other."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from plotly import graph_objects as go
+
+from jdviz.figures.arrays import Array, drawable
+from jdviz.figures.frame import base_layout, titled
+from jdviz.figures.theme import HEIGHT_MAIN, PALETTES, LineStyle, Theme
+
+#: Tips closer than this share of the frame share one label.
+CROWDED = 0.09
+
+#: Vectors shorter than this share of the frame are a dot: an arrow head would hide them.
+DOT = 1e-6
+
+
+def arrows(
+    vectors: Array,
+    style: LineStyle,
+    *,
+    name: str,
+    hover: Sequence[str],
+    frame: float,
+    width: float = 2.0,
+    head: float = 12.0,
+    opacity: float = 1.0,
+    showlegend: bool = True,
+) -> go.Scatter:
+    """One trace of arrows from the origin, however many there are.
+
+    Args:
+        vectors: Tips, shape [s, 2]; rows that are not finite are left out, a zero is a dot.
+        style: Colour and dash.
+        name: Entry in the legend.
+        hover: Words for each tip, length s.
+        frame: Half the width of the shown square, to know which vectors are too short to draw.
+        width: Of the shaft in pixels.
+        head: Size of the head in pixels.
+        opacity: Of shaft and head.
+        showlegend: Whether the trace has an entry in the legend.
+    """
+    places: list[list[float | None]] = []
+    sizes: list[float] = []
+    symbols: list[str] = []
+    words: list[str] = []
+    for vector, text in zip(drawable(vectors), hover, strict=True):
+        if not np.isfinite(vector).all():
+            continue
+        short = float(np.abs(vector).max()) <= DOT * frame
+        # The head turns by the segment from the point before it, so each arrow has its origin.
+        places += [[0.0, 0.0], [float(vector[0]), float(vector[1])], [None, None]]
+        sizes += [0.0, 8.0 if short else head, 0.0]
+        symbols += ["circle", "circle" if short else "arrow", "circle"]
+        words += ["", text, ""]
+    return go.Scatter(
+        x=[place[0] for place in places],
+        y=[place[1] for place in places],
+        mode="lines+markers",
+        name=name,
+        showlegend=showlegend,
+        opacity=opacity,
+        line={"color": style.color, "dash": style.dash, "width": width},
+        marker={
+            "color": style.color,
+            "size": sizes,
+            "symbol": symbols,
+            "angleref": "previous",
+            "line": {"width": 0},
+            "opacity": 1,
+        },
+        hovertext=words,
+        hovertemplate="%{hovertext}<extra></extra>",
+    )
+
+
+def tip_labels(vectors: Array, labels: Sequence[str], frame: float, theme: Theme) -> go.Scatter:
+    """One trace with a label at every tip, outside the arrow; tips that nearly meet share one.
+
+    Args:
+        vectors: Tips, shape [s, 2]; rows that are not finite get no label.
+        labels: A short label for each, length s.
+        frame: Half the width of the shown square.
+        theme: "light" or "dark".
+    """
+    groups: list[tuple[Array, list[str]]] = []
+    for vector, label in zip(drawable(vectors), labels, strict=True):
+        if not np.isfinite(vector).all():
+            continue
+        near = [g for g in groups if np.linalg.norm(g[0] - vector) < CROWDED * frame]
+        if near:
+            near[0][1].append(label)
+        else:
+            groups.append((vector, [label]))
+    return go.Scatter(
+        x=[float(tip[0]) for tip, _ in groups],
+        y=[float(tip[1]) for tip, _ in groups],
+        text=[", ".join(words) for _, words in groups],
+        # The marks are invisible; they hold the labels off the tips.
+        mode="markers+text",
+        marker={"size": 9, "opacity": 0, "color": PALETTES[theme].text},
+        textposition=[_outside(tip) for tip, _ in groups],
+        textfont={"color": PALETTES[theme].text, "size": 14},
+        hoverinfo="skip",
+        showlegend=False,
+        cliponaxis=False,
+    )
+
+
+def arrow_layout(
+    theme: Theme, frame: float, x: str, y: str, height: int = HEIGHT_MAIN
+) -> dict[str, Any]:
+    """A square frame around the origin with equal units on both axes.
+
+    Args:
+        theme: "light" or "dark".
+        frame: Half the width of the square.
+        x: Title of the horizontal axis.
+        y: Title of the vertical axis.
+        height: Height in pixels.
+    """
+    shared: dict[str, Any] = {"range": [-frame, frame], "zeroline": True, "nticks": 7}
+    return base_layout(
+        theme,
+        height,
+        xaxis=titled(x, **shared),
+        yaxis=titled(y, **shared, scaleanchor="x", scaleratio=1),
+    )
+
+
+def subscript(index: int) -> str:
+    """A number as a subscript, for labels such as g₁."""
+    return str(index).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
+
+
+def _outside(tip: Array) -> str:
+    """Where a label lies beyond the tip of an arrow that comes from the origin."""
+    if not tip.any():
+        return "bottom left"
+    angle = np.degrees(np.arctan2(tip[1], tip[0])) % 360
+    places = (
+        "middle right",
+        "top right",
+        "top center",
+        "top left",
+        "middle left",
+        "bottom left",
+        "bottom center",
+        "bottom right",
+    )
+    return places[int((angle + 22.5) // 45) % 8]

@@ -1,0 +1,309 @@
+"""Gradients and update directions as arrows in a plane."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+from plotly import graph_objects as go
+
+from jdviz.conflict import UpdatePlane
+from jdviz.figures.arrays import Array, check_names, drawable, largest, nice_limit
+from jdviz.figures.arrows import arrow_layout, arrows, subscript, tip_labels
+from jdviz.figures.cone import DESCRIPTIONS, DualCone2D, check_plane_jacobian, dual_cone_2d
+from jdviz.figures.frame import assemble
+from jdviz.figures.theme import (
+    DISTINCT_OBJECTIVES,
+    HEIGHT_MAIN,
+    PALETTES,
+    Figure,
+    LineStyle,
+    Theme,
+    method_style,
+    objective_colors,
+    with_opacity,
+)
+from jdviz.figures.words import count, degrees, listed, number
+
+__all__ = [
+    "directions_caption",
+    "directions_figure",
+    "dual_cone_2d",
+    "plane_caption",
+    "update_plane_figure",
+]
+
+#: Up to this many gradients have a line of their own in the legend.
+LISTED_GRADIENTS = 3
+
+#: With many gradients the square reaches this many lengths of mean and update; longer ones are cut.
+REACH = 2.0
+
+#: Room around the longest arrow, for its label.
+ROOM = 1.18
+
+#: An inner product below this share of the largest is the rounding of zero.
+ROUNDING = 1e-8
+
+
+def update_plane_figure(
+    plane: UpdatePlane, names: Sequence[str], theme: Theme, *, height: int = HEIGHT_MAIN
+) -> Figure:
+    """The gradients of one step, projected onto the plane of their mean and the update.
+
+    Args:
+        plane: What `jdviz.conflict.update_plane` returns for m objectives.
+        names: Name of every objective, length m.
+        theme: "light" or "dark".
+        height: Height in pixels.
+
+    Returns:
+        A figure whose number of traces depends on m alone. Of more than seven gradients, those
+        far longer than mean and update are cut at the frame, and the legend says so.
+
+    Raises:
+        ValueError: If the names do not fit.
+    """
+    gradients = drawable(plane.gradients)
+    m = len(gradients)
+    labels = check_names(names, m)
+    ends = np.concatenate([gradients, [plane.mean, plane.update]])
+    reach, focus = largest(ends), REACH * largest(ends[m:])
+    frame = nice_limit(ROOM * (min(reach, focus) if m > DISTINCT_OBJECTIVES and focus else reach))
+    palette = PALETTES[theme]
+    words = [
+        f"{label}: length in the plane {number(float(np.hypot(*gradient)))}, "
+        f"{number(100 * float(share))} % of its squared length is here"
+        for label, gradient, share in zip(labels, gradients, plane.captured, strict=True)
+    ]
+    traces = []
+    if m <= DISTINCT_OBJECTIVES:
+        short = [f"g{subscript(index + 1)}" for index in range(m)]
+        for index, color in enumerate(objective_colors(m, theme)):
+            traces.append(
+                arrows(
+                    gradients[index : index + 1],
+                    LineStyle(color, "solid", "circle"),
+                    name=f"{short[index]} {labels[index]}",
+                    hover=words[index : index + 1],
+                    frame=frame,
+                    # More would take the figure's height; the tips carry their labels.
+                    showlegend=m <= LISTED_GRADIENTS,
+                )
+            )
+        traces.append(tip_labels(gradients, short, frame, theme))
+    else:
+        middle = LineStyle(objective_colors(m, theme)[m // 3], "solid", "circle")
+        shown, cut = _cut(gradients, frame)
+        traces.append(
+            arrows(
+                shown,
+                middle,
+                name=f"{m} gradients ({cut} cut at the frame)" if cut else f"{m} gradients",
+                hover=words,
+                frame=frame,
+                width=1.2,
+                head=8,
+                opacity=0.7,
+            )
+        )
+    mean, update = np.asarray(plane.mean), np.asarray(plane.update)
+    traces += [
+        arrows(
+            mean[None],
+            LineStyle(palette.muted, "dot", "circle"),
+            name="mean (plain SGD)",
+            hover=[f"mean gradient: length {number(float(np.hypot(*mean)))}"],
+            frame=frame,
+            width=2.5,
+            head=14,
+        ),
+        arrows(
+            update[None],
+            LineStyle(palette.text, "solid", "circle"),
+            name="update A(J)",
+            hover=[f"update A(J): length {number(float(np.hypot(*update)))}"],
+            frame=frame,
+            width=3.5,
+            head=16,
+        ),
+    ]
+    return assemble(
+        traces,
+        arrow_layout(theme, frame, "along the mean gradient", "across it, towards A(J)", height),
+    )
+
+
+def _cut(vectors: Array, frame: float) -> tuple[Array, int]:
+    """Vectors that end at the edge of the square where they would leave it, and how many do."""
+    excess = np.nan_to_num(np.abs(vectors).max(axis=1)) / frame
+    return vectors / np.maximum(excess, 1.0)[:, None], int((excess > 1.0).sum())
+
+
+def plane_caption(plane: UpdatePlane) -> str:
+    """One sentence on how far the update turns from the mean, and how much the plane shows.
+
+    Args:
+        plane: What `jdviz.conflict.update_plane` returns.
+    """
+    if len(plane.captured) == 0:
+        return "There is no gradient to show yet."
+    mean, update = np.asarray(plane.mean), np.asarray(plane.update)
+    shown = f"the plane shows {number(100 * float(np.mean(plane.captured)))} % of the gradients"
+    zero = ROUNDING * largest(plane.gradients)
+    if np.hypot(*update) <= zero:
+        return f"The update is zero; {shown} (mean share of squared length)."
+    if np.hypot(*mean) <= zero:
+        return f"The mean gradient is zero, the update is not; {shown} (mean share)."
+    cosine = float(mean @ update / np.hypot(*mean) / np.hypot(*update))
+    turned = degrees(float(np.degrees(np.arccos(np.clip(cosine, -1, 1)))))
+    times = number(float(np.hypot(*update) / np.hypot(*mean)))
+    return (
+        f"The update turns {turned} from the mean gradient and is {times}× as long; {shown} "
+        "(mean share of squared length)."
+    )
+
+
+def directions_figure(
+    J: ArrayLike,
+    directions: Mapping[str, ArrayLike],
+    theme: Theme,
+    *,
+    names: Sequence[str] | None = None,
+    height: int = HEIGHT_MAIN,
+) -> Figure:
+    """Where aggregation methods go, given gradients in the plane, and which directions hurt none.
+
+    The gradients are neutral here, because colour and dash belong to the methods.
+
+    Args:
+        J: Gradients, shape [m, 2].
+        directions: Method, by its name in the registry, to its direction, shape [2], or to one
+            direction for each of s seeds, shape [s, 2], drawn as a fan.
+        theme: "light" or "dark".
+        names: Name of every objective for the hover text; "objective 1", … if None.
+        height: Height in pixels.
+
+    Returns:
+        A figure with three traces and one more for each method.
+
+    Raises:
+        ValueError: If a shape does not fit or a method is not registered.
+    """
+    gradients = check_plane_jacobian(J)
+    m = len(gradients)
+    labels = check_names(names or [f"objective {index + 1}" for index in range(m)], m)
+    fans = {name: _fan(name, fan) for name, fan in directions.items()}
+    frame = nice_limit(ROOM * largest(np.concatenate([gradients, *fans.values()])))
+    palette = PALETTES[theme]
+    short = [f"g{subscript(index + 1)}" for index in range(m)]
+    traces = [
+        _cone_trace(dual_cone_2d(gradients), frame, theme),
+        arrows(
+            gradients,
+            LineStyle(palette.muted, "solid", "circle"),
+            name="gradients",
+            hover=[
+                f"{mark}, {label}: length {number(float(np.hypot(*gradient)))}"
+                for mark, label, gradient in zip(short, labels, gradients, strict=True)
+            ],
+            frame=frame,
+            width=2.5,
+        ),
+    ]
+    # Fans first, so that they do not cover the single arrows.
+    for name, fan in sorted(fans.items(), key=lambda item: len(item[1]) == 1):
+        single = len(fan) == 1
+        traces.append(
+            arrows(
+                fan,
+                method_style(name, theme),
+                name=name if single else f"{name} ({len(fan)} seeds)",
+                hover=[_hurt_in_words(name, gradients, direction, labels) for direction in fan],
+                frame=frame,
+                width=2.5 if single else 1.5,
+                head=13 if single else 9,
+                opacity=1.0 if single else 0.6,
+            )
+        )
+    traces.append(tip_labels(gradients, short, frame, theme))
+    layout = arrow_layout(theme, frame, "first parameter", "second parameter", height)
+    ends = np.nan_to_num(np.concatenate([np.zeros((1, 2)), gradients, *fans.values()]))
+    for axis, values in zip(("xaxis", "yaxis"), ends.T, strict=True):
+        # As far as the arrows reach, and a little further for their labels.
+        room = 0.14 * frame
+        layout[axis]["range"] = [float(values.min()) - room, float(values.max()) + room]
+    return assemble(traces, layout)
+
+
+def directions_caption(
+    J: ArrayLike, directions: Mapping[str, ArrayLike], *, names: Sequence[str] | None = None
+) -> str:
+    """One sentence on the dual cone and on the methods that make an objective worse.
+
+    Args:
+        J: Gradients, shape [m, 2].
+        directions: Method to its direction, shape [2], or one for each seed, shape [s, 2].
+        names: Name of every objective; "objective 1", … if None.
+
+    Raises:
+        ValueError: If a shape does not fit.
+    """
+    gradients = check_plane_jacobian(J)
+    m = len(gradients)
+    labels = check_names(names or [f"objective {index + 1}" for index in range(m)], m)
+    cone = DESCRIPTIONS[dual_cone_2d(gradients).kind]
+    begin = f"The directions that make none of {count(m, 'objective')} worse are {cone}"
+    hurting = []
+    for name, fan in directions.items():
+        hurt = sorted({index for d in _fan(name, fan) for index in _hurt(gradients, d)})
+        if hurt:
+            hurting.append(f"{name} makes {listed([labels[index] for index in hurt])} worse")
+    if not directions:
+        return begin + "."
+    if not hurting:
+        return f"{begin}; every method shown stays among them."
+    return f"{begin}; {listed(hurting, limit=4)}."
+
+
+def _fan(name: str, directions: ArrayLike) -> Array:
+    array = drawable(directions)
+    if array.ndim == 1:
+        array = array[None]
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise ValueError(
+            f"got directions of shape {np.shape(directions)} for {name}, expected [2] or [s, 2]."
+        )
+    return array
+
+
+def _hurt(gradients: Array, direction: Array) -> list[int]:
+    """The objectives that get worse along a direction, beyond rounding."""
+    with np.errstate(invalid="ignore"):
+        inner = gradients @ direction
+    sizes = np.linalg.norm(gradients, axis=1) * np.linalg.norm(direction)
+    return [int(index) for index in np.flatnonzero(inner < -ROUNDING * sizes)]
+
+
+def _hurt_in_words(name: str, gradients: Array, direction: Array, labels: list[str]) -> str:
+    hurt = [labels[index] for index in _hurt(gradients, direction)]
+    ending = f"makes {listed(hurt)} worse" if hurt else "makes no objective worse"
+    return f"{name}: length {number(float(np.hypot(*direction)))}, {ending}"
+
+
+def _cone_trace(cone: DualCone2D, frame: float, theme: Theme) -> go.Scatter:
+    palette = PALETTES[theme]
+    # Far beyond the frame, which is wider than high on a wide page.
+    outline = cone.outline(50 * frame)
+    filled = cone.kind in ("plane", "half-plane", "wedge")
+    return go.Scatter(
+        x=outline[:, 0],
+        y=outline[:, 1],
+        mode="markers" if cone.kind == "origin" else "lines",
+        fill="toself" if filled else "none",
+        fillcolor=with_opacity(palette.cone, 0.16),
+        line={"color": palette.cone, "width": 0 if filled else 5},
+        opacity=1.0,
+        marker={"color": palette.cone, "size": 11, "symbol": "circle-open", "line": {"width": 3}},
+        name=f"hurts none: {DESCRIPTIONS[cone.kind]}",
+        hoverinfo="skip",
+    )

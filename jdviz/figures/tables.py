@@ -1,0 +1,90 @@
+"""The numbers behind figures as tables, for a reader who wants them."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import pandas as pd
+
+from jdviz.figures.measured import Measured, check_measurements, engine_labels, quartiles
+from jdviz.figures.words import degrees, mebibytes, milliseconds, number, ratio
+
+
+class Compared(Protocol):
+    """What one method makes of a Jacobian, with the attributes of `jdviz.compare.Outcome`."""
+
+    @property
+    def method(self) -> str:
+        """Its name."""
+
+    @property
+    def weights(self) -> Any:
+        """Weights, shape [m]."""
+
+    @property
+    def inner(self) -> Any:
+        """J·A(J), shape [m]."""
+
+    @property
+    def hurt(self) -> Any:
+        """Which objectives get worse, shape [m]."""
+
+    @property
+    def norm(self) -> float:
+        """Length of the direction."""
+
+    @property
+    def angle_to_mean_deg(self) -> float:
+        """Angle to the mean gradient, degrees."""
+
+
+def directions_table(outcomes: Sequence[Compared], names: Sequence[str]) -> pd.DataFrame:
+    """Weights, improvements and angles of several methods, as text.
+
+    Args:
+        outcomes: One for each method.
+        names: Name of every objective, length m.
+
+    Returns:
+        A column for each method.
+    """
+    columns = {}
+    for outcome in outcomes:
+        hurt = [name for name, worse in zip(names, outcome.hurt, strict=True) if worse]
+        cells = {"hurts": ", ".join(hurt) or "none"}
+        improvements = zip(names, outcome.inner, strict=True)
+        cells |= {f"{name}·A": number(value, signed=True) for name, value in improvements}
+        weights = zip(names, outcome.weights, strict=True)
+        cells |= {f"weight of {name}": number(value) for name, value in weights}
+        cells |= {"length of A": number(outcome.norm)}
+        cells |= {"angle to the mean gradient": degrees(outcome.angle_to_mean_deg)}
+        columns[outcome.method] = cells
+    return pd.DataFrame(columns)
+
+
+def engines_table(measurements: Sequence[Measured]) -> pd.DataFrame:
+    """Peaks and times of one step, as text, the ratio to plain SGD first where that is there.
+
+    Args:
+        measurements: One for each engine.
+
+    Returns:
+        A column for each engine.
+
+    Raises:
+        ValueError: If there is no measurement or an engine is unknown.
+    """
+    check_measurements(measurements)
+    plain = next((one for one in measurements if one.spec.method == "autograd"), None)
+    columns = {}
+    for label, one in zip(engine_labels(measurements), measurements, strict=True):
+        time_ms, cells = quartiles(one)[1], {}
+        if plain is not None:
+            cells["memory ÷ SGD"] = ratio(one.peak_bytes / plain.peak_bytes)
+            cells["time ÷ SGD"] = ratio(time_ms / quartiles(plain)[1])
+        cells |= {
+            "peak": mebibytes(one.peak_bytes),
+            "median time": milliseconds(time_ms),
+            "peak in": f"{one.peak_phase}, {one.peak_operation}",
+        }
+        columns[label] = cells
+    return pd.DataFrame(columns)

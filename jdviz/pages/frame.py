@@ -1,0 +1,96 @@
+"""What all pages share: title and sentence, the theme, and errors said plainly."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Literal
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from engines.errors import EngineError
+from jdviz.components.assets import AssetError, read_asset
+from jdviz.components.live_plot import live_plot
+from jdviz.figures import Figure
+from jdviz.pages.registry import PAGES
+from jdviz.profiling import MeasurementError
+from jdviz.runs import StoreError
+from jdviz.server import settle_imports, visitor
+from jdviz.training import ConfigError
+
+_LOGGER = logging.getLogger("jdviz")
+_FORESEEN = (AssetError, StoreError, ConfigError, MeasurementError, EngineError)
+
+
+def open_page(key: str) -> None:
+    """Draw a page's title, the question that it answers."""
+    settle_imports(key)
+    st.html(f"<style>{read_asset('page.css')}</style>")
+    st.title(PAGES[key].question, anchor=False)
+    # On every page, so that a run goes on while its visitor looks at another one. What is wrong
+    # with the store is for the page that needs it to say.
+    with suppress(StoreError, ConfigError):
+        visitor()
+
+
+def theme() -> Literal["light", "dark"]:
+    """The theme that the visitor sees."""
+    return "dark" if st.context.theme.type == "dark" else "light"
+
+
+@contextmanager
+def plain_errors(place: DeltaGenerator | None = None) -> Iterator[None]:
+    """Show what goes wrong inside as one sentence; the details go to the server's log.
+
+    Args:
+        place: Where on the page; here if None.
+    """
+    try:
+        yield
+    except _FORESEEN as error:
+        (place or st).error(str(error))
+    except Exception:
+        _LOGGER.exception("a page failed")
+        (place or st).error(
+            "Something unexpected went wrong on this page; the details are in the server's log. "
+            "Reload the page to go on. Recorded runs are kept."
+        )
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A figure with its words.
+
+    Attributes:
+        key: Its name among the figures of the page.
+        title: What it shows.
+        figure: The figure.
+        caption: One sentence, computed from the data, on what it shows now.
+        spoken_only: Leave the caption to the text alternative, where the page says it already.
+    """
+
+    key: str
+    title: str
+    figure: Figure
+    caption: str
+    spoken_only: bool = False
+
+
+def draw_panels(*panels: Panel) -> None:
+    """Draw figures beside each other; they change in place and keep a visitor's zoom.
+
+    Args:
+        panels: The figures of one row.
+    """
+    for column, panel in zip(st.columns(len(panels), gap="medium"), panels, strict=True):
+        with column:
+            st.markdown(f"**{panel.title}**")
+            live_plot(
+                panel.figure,
+                key=f"plot-{panel.key}",
+                height=int(panel.figure.layout.height),
+                alt=f"{panel.title}. {panel.caption}",
+            )
+            if not panel.spoken_only:
+                st.caption(panel.caption)

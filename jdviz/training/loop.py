@@ -1,0 +1,272 @@
+"""The training loop: from a configuration to one record per step."""
+
+import math
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from engines import autojac
+from engines.aggregation import METHODS, GramianWeightedAggregator
+from engines.autogram import Engine
+from engines.errors import NonFiniteGradientError
+from jdviz.problems import PROBLEMS, Problem
+from jdviz.problems.sampling import AGGREGATOR, seeded_generator
+from jdviz.training.config import ENGINES, RunConfig
+from jdviz.training.record import StepRecord
+
+MOMENTUM = 0.9
+
+
+class DivergedError(ArithmeticError):
+    """A run whose losses or gradients are no longer finite.
+
+    Attributes:
+        step: Number of the step that diverged; it left the parameters as they were.
+        message: One sentence for a person.
+    """
+
+    def __init__(self, step: int, message: str) -> None:
+        super().__init__(message)
+        self.step = step
+        self.message = message
+
+    def __reduce__(self) -> tuple[type["DivergedError"], tuple[int, str]]:
+        """Lets the exception travel between processes with its step."""
+        return (DivergedError, (self.step, self.message))
+
+
+def train(config: RunConfig) -> Iterator[StepRecord]:
+    """Runs a configuration and yields a record after each step.
+
+    Equal configurations give the same records to the last bit on one machine with one number of
+    threads, times excepted. The clock runs only while the generator does, so a caller that waits
+    between two steps pauses the run.
+
+    Args:
+        config: What to run.
+
+    Yields:
+        The record of each step; of a step that diverged too, without Gramian and weights.
+
+    Raises:
+        ConfigError: The configuration cannot be run.
+        DivergedError: Losses or gradients are NaN or infinite, after the step's record was
+            yielded.
+    """
+    config.validate()
+    run = Trainer(config)
+    while run.step < config.steps:
+        record = run.advance()
+        yield record
+        if record.gramian is None:
+            raise DivergedError(record.step, run.divergence)
+
+
+def warm_up() -> None:
+    """Loads what the first step of a process waits for, so that a spare worker has it ready.
+
+    Measured on two cores: the reader of the digits takes a second to import, the first optimizer
+    another (torch imports its compiler there), the first step of each engine tens of milliseconds.
+    """
+    for engine in ENGINES:
+        config = RunConfig.from_dict(
+            {
+                "problem": "digits_cnn",
+                "size": "small",
+                "batch_size": 2,
+                "optimizer": "sgd",
+                "learning_rate": 0.1,
+                "engine": engine,
+                "aggregator": "UPGrad",
+                "seed": 0,
+                "steps": 1,
+            }
+        )
+        for _ in train(config):
+            pass
+
+
+class Trainer:
+    """A run in progress: model, optimizer and data, advanced a step at a time.
+
+    Nothing here reads or changes torch's global random state.
+
+    Args:
+        config: A valid configuration.
+
+    Attributes:
+        model: The model; its parameters are those after the last step.
+        optimizer: The optimizer with its state.
+        step: Number of the next step.
+        divergence: Why the last step diverged, one sentence; empty while none did.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        problem = PROBLEMS[config.problem]
+        self.config = config
+        self.problem: Problem = problem
+        self.data = problem.load(config.seed, config.conflict)
+        self.model = problem.make_model(config.size, config.seed)
+        self.optimizer = make_optimizer(config, self.model)
+        self.step = 0
+        self.divergence = ""
+        self._time_s = 0.0
+        method = METHODS[config.aggregator]
+        self._weighting = method.make_weighting(**method_options(method.name, config.seed))
+        self._engine = Engine(self.model, batch_dim=problem.batch_dim)
+
+    def advance(self) -> StepRecord:
+        """Runs the next step.
+
+        Returns:
+            Its record. Where losses or gradients are not finite, gramian, weights and inner are
+            None, `divergence` says why and the parameters are as before.
+        """
+        start_s = time.perf_counter()
+        batch = self.problem.batch(self.data, self.step, self.config.batch_size, self.config.seed)
+        self.optimizer.zero_grad()
+        losses = self.problem.losses(self.model, batch)
+        values = _to_numpy(losses)
+        gramian = weights = inner = direction_norm = None
+        found = self._differentiate(losses) if self._finite(values, "loss") else None
+        if found is not None:
+            gramian, weights = found
+            inner = gramian @ weights
+            # Rounding can leave the square of a zero length slightly below zero.
+            direction_norm = math.sqrt(max(0.0, float(weights @ inner)))
+            self.optimizer.step()
+        elapsed_s = time.perf_counter() - start_s
+        self._time_s += elapsed_s
+        record = StepRecord(
+            step=self.step,
+            time_s=self._time_s,
+            losses=values,
+            gramian=gramian,
+            weights=weights,
+            inner=inner,
+            direction_norm=direction_norm,
+            sample_ids=batch.sample_ids,
+            elapsed_s=elapsed_s,
+            peak_bytes=None,
+        )
+        self.step += 1
+        return record
+
+    def _differentiate(
+        self, losses: Tensor
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Leaves the update direction in `.grad`.
+
+        Returns:
+            Gramian [m, m] and weights [m], or None where they are not finite.
+        """
+        run = self._autogram if self.config.engine == "autogram" else self._autojac
+        try:
+            gramian, weights = run(losses)
+        except NonFiniteGradientError:
+            self.divergence = self._sentence("gradient", "of some objectives ")
+            return None
+        rows = gramian.sum(axis=1)
+        finite = self._finite(rows, "gradient") and self._finite(weights, "weight")
+        return (gramian, weights) if finite else None
+
+    def _autogram(self, losses: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Computes the Gramian, then differentiates the weighted losses."""
+        gramian = self._engine.compute_gramian(losses)
+        weights = self._weighting(gramian)
+        losses.backward(weights)
+        return _to_numpy(gramian), _to_numpy(weights)
+
+    def _autojac(self, losses: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Computes the Jacobian, aggregates its rows, and keeps what the weighting saw."""
+        seen: list[Tensor] = []
+
+        def keep(_: nn.Module, inputs: tuple[Tensor, ...], weights: Tensor) -> None:
+            seen.extend((inputs[0], weights))
+
+        # The method's own aggregator may do without the Gramian, which the record needs.
+        aggregator = GramianWeightedAggregator(self._weighting)
+        handle = self._weighting.register_forward_hook(keep)
+        try:
+            autojac.backward(losses, aggregator)
+        finally:
+            handle.remove()
+        gramian, weights = seen
+        return _to_numpy(gramian), _to_numpy(weights)
+
+    def _finite(self, values: NDArray[np.float64], what: str) -> bool:
+        """Says whether the values of all objectives are finite; notes in `divergence` if not."""
+        bad = np.count_nonzero(~np.isfinite(values))
+        if bad:
+            self.divergence = self._sentence(what, f"of {bad} of {len(values)} objectives ")
+        return not bad
+
+    def _sentence(self, what: str, which: str) -> str:
+        """Says what is no longer finite, and what to do."""
+        return (
+            f"The {what} {which}became NaN or infinite at step {self.step}, which was not made; "
+            f"restart with a smaller learning rate, such as {self.config.learning_rate / 10:g}."
+        )
+
+
+def method_options(name: str, seed: int) -> dict[str, torch.Generator]:
+    """Returns what a run passes to the constructors of a method.
+
+    Args:
+        name: Key of `METHODS`.
+        seed: Seed of the run.
+
+    Returns:
+        A generator of its own for a random method, so that it does not read torch's global one;
+        nothing for the others, which keep their default parameters.
+    """
+    return {"generator": seeded_generator(AGGREGATOR, seed)} if METHODS[name].random else {}
+
+
+def suggested_learning_rate(problem: str, aggregator: str, batch_size: int) -> float:
+    """Suggests a learning rate of plain SGD for a method.
+
+    The problem's own default suits a direction on the scale of the mean gradient. Some methods add
+    gradients up instead: with 64 objectives of one scale their direction is 64 times as long, and
+    the same learning rate diverges. How long it is shows on gradients that are orthogonal and of
+    equal length, where a method that averages gives weights that sum to 1.
+
+    Args:
+        problem: Key of `PROBLEMS`.
+        aggregator: Key of `METHODS`.
+        batch_size: Samples per step.
+
+    Returns:
+        The learning rate.
+    """
+    method = METHODS[aggregator]
+    weighting = method.make_weighting(**method_options(method.name, seed=0))
+    m = PROBLEMS[problem].objectives(batch_size)
+    total = float(weighting(torch.eye(m, dtype=torch.float64)).sum())
+    return PROBLEMS[problem].default_learning_rate / total
+
+
+def make_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Makes the optimizer of a run.
+
+    Args:
+        config: Names the optimizer and its learning rate.
+        model: Its parameters are optimized.
+
+    Returns:
+        The optimizer.
+    """
+    if config.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    momentum = MOMENTUM if config.optimizer == "momentum" else 0.0
+    return torch.optim.SGD(model.parameters(), lr=config.learning_rate, momentum=momentum)
+
+
+def _to_numpy(values: Tensor) -> NDArray[np.float64]:
+    """Copies a tensor out of the graph, in float64."""
+    copied: NDArray[np.float64] = values.detach().to(torch.float64, copy=True).numpy()
+    return copied

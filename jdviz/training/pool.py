@@ -1,0 +1,400 @@
+"""Worker processes and the queue in front of them, owned by the server.
+
+At most `max_workers` runs train at once; others wait in order of arrival. One spare worker stays
+warm, torch loaded, so that Start does not wait for an import. The pool knows each run's owner, a
+visitor's session, and ends the run when that session is gone.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from jdviz.runs import FINAL_STATUSES, RunStore, StoreError
+from jdviz.training.children import child_environment
+from jdviz.training.config import ConfigError, RunConfig
+
+# Ended runs that the pool still knows; the store knows them all.
+REMEMBERED = 200
+
+
+def default_workers() -> int:
+    """How many runs train at once: `JDVIZ_WORKERS`, else one for each core.
+
+    Raises:
+        ConfigError: If `JDVIZ_WORKERS` is not a whole number of at least 1.
+    """
+    named = os.environ.get("JDVIZ_WORKERS", "")
+    if not named:
+        # A container may be given fewer cores than the machine has.
+        allowed = getattr(os, "sched_getaffinity", None)
+        return len(allowed(0)) if allowed else os.cpu_count() or 1
+    if not re.fullmatch("[0-9]+", named) or int(named) < 1:
+        raise ConfigError(
+            f"JDVIZ_WORKERS is {named!r} and must be a whole number of at least 1; "
+            "unset it to use one worker for each core."
+        )
+    return int(named)
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Where a run stands, as the server knows it.
+
+    Attributes:
+        owner: The visitor who started it.
+        status: queued, running, paused, waiting (its store refuses, see the message) or a final
+            status.
+        message: One sentence for a person, or empty.
+        place: Place in the queue, 1 for the next, 0 when not queued.
+    """
+
+    owner: str
+    status: str
+    message: str = ""
+    place: int = 0
+
+
+@dataclass(eq=False)
+class _Job:
+    run_id: str
+    config: RunConfig
+    owner: str
+    pace: float
+    paused: bool
+    status: str = "queued"
+    message: str = ""
+    worker: "_Process | None" = None
+    early: list[str] = field(default_factory=list)
+
+    @property
+    def final(self) -> bool:
+        return self.status in FINAL_STATUSES
+
+
+class _Process:
+    """One worker process and the thread that reads its events."""
+
+    def __init__(self, pool: "WorkerPool") -> None:
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", "jdviz.training.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            # One thread a worker: several runs at once must not fight over the cores.
+            env=child_environment(threads=1),
+            start_new_session=True,
+        )
+        self.pool = pool
+        self.job: _Job | None = None
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Write one line to the worker; a worker that is gone is noticed by its reader."""
+        stdin = self.popen.stdin
+        try:
+            if stdin is not None:
+                stdin.write(json.dumps(message) + "\n")
+                stdin.flush()
+        except (BrokenPipeError, ValueError, OSError):
+            return
+
+    def _read(self) -> None:
+        stdout = self.popen.stdout
+        try:
+            if stdout is not None:
+                with stdout:
+                    for line in stdout:
+                        self._take(line)
+        finally:
+            code = self.popen.wait()
+            self.close()
+            self.pool._ended(self, code)
+
+    def _take(self, line: str) -> None:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            # A worker killed in the middle of a line; its end is noticed by itself.
+            return
+        if event["event"] == "status" and self.job is not None:
+            self.pool._report(self.job, event["status"], event["message"])
+
+    def close(self) -> None:
+        """Close the worker's input, which ends it."""
+        if self.popen.stdin is not None:
+            try:
+                self.popen.stdin.close()
+            except OSError:
+                # The pipe is already broken: the worker has ended by itself.
+                return
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the process to end; after `timeout_s` seconds kill it."""
+        try:
+            self.popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+
+
+class WorkerPool:
+    """Starts runs, passes commands on, and answers where each run stands.
+
+    Args:
+        store: Where the runs are recorded.
+        max_workers: How many runs train at once.
+        warm: Keep one idle worker with torch loaded.
+
+    Raises:
+        ValueError: If `max_workers` is below 1.
+    """
+
+    def __init__(self, store: RunStore, max_workers: int, *, warm: bool = True) -> None:
+        if max_workers < 1:
+            raise ValueError(f"got max_workers={max_workers}, expected at least 1")
+        self.store = store
+        self.max_workers = max_workers
+        self._warm = warm
+        self._lock = threading.RLock()
+        self._jobs: dict[str, _Job] = {}
+        self._queue: deque[_Job] = deque()
+        self._spare: _Process | None = None
+        self._closed = False
+        self._departures: dict[str, threading.Timer] = {}
+        with self._lock:
+            self._fill()
+
+    def start(
+        self, config: RunConfig, *, owner: str, pace: float = 0.0, paused: bool = False
+    ) -> str:
+        """Begin a run for a visitor, ending the one that this visitor had.
+
+        Args:
+            config: What to train.
+            owner: The visitor's session.
+            pace: Steps per second at most, 0 for no limit.
+            paused: Wait for the first Step or Resume.
+
+        Returns:
+            The run's name in the store.
+
+        Raises:
+            ConfigError: If the settings are not valid.
+            StoreError: If the store cannot be written.
+        """
+        config.validate()
+        self.release(owner)
+        run_id = self.store.create_run(config.to_dict())
+        job = _Job(run_id, config, owner, pace, paused)
+        with self._lock:
+            self._jobs[run_id] = job
+            self._queue.append(job)
+            self._fill()
+        return run_id
+
+    def command(self, run_id: str, name: str) -> None:
+        """Pause, resume, step or stop a run; a run that has ended ignores it.
+
+        Args:
+            run_id: The run.
+            name: pause, resume, step or stop.
+
+        Raises:
+            ValueError: If the command is unknown.
+        """
+        if name not in {"pause", "resume", "step", "stop"}:
+            raise ValueError(f"got command {name!r}, expected pause, resume, step or stop")
+        with self._lock:
+            job = self._jobs.get(run_id)
+            if job is None or job.final:
+                return
+            if job.worker is not None:
+                job.worker.send({"command": name})
+                return
+            if name != "stop":
+                job.early.append(name)  # for when its turn comes
+                return
+            if job not in self._queue:
+                return  # its worker has just ended and settles it
+            self._queue.remove(job)
+        self._settle(job, "stopped", "")
+
+    def set_pace(self, run_id: str, pace: float) -> None:
+        """Change the pace of a run in progress, steps per second, 0 for no limit."""
+        with self._lock:
+            job = self._jobs.get(run_id)
+            if job is None or job.final:
+                return
+            job.pace = pace
+            if job.worker is not None:
+                job.worker.send({"pace": pace})
+
+    def state(self, run_id: str) -> RunState | None:
+        """Where a run of this server stands; None for a run that another process wrote."""
+        with self._lock:
+            job = self._jobs.get(run_id)
+            if job is None:
+                return None
+            place = self._queue.index(job) + 1 if job in self._queue else 0
+            return RunState(job.owner, job.status, job.message, place)
+
+    def active(self) -> int:
+        """How many runs hold a worker and are not paused."""
+        with self._lock:
+            return sum(
+                job.worker is not None and job.status in {"queued", "running"}
+                for job in self._jobs.values()
+            )
+
+    def release(self, owner: str) -> None:
+        """End every run of a visitor."""
+        with self._lock:
+            runs = [job.run_id for job in self._jobs.values() if job.owner == owner]
+        for run_id in runs:
+            self.command(run_id, "stop")
+
+    def depart(self, owner: str, grace_s: float) -> None:
+        """A visitor's connection is gone: end their runs unless they return within `grace_s`."""
+        timer = threading.Timer(grace_s, self._expire, args=(owner,))
+        timer.daemon = True
+        with self._lock:
+            former = self._departures.pop(owner, None)
+            self._departures[owner] = timer
+        if former is not None:
+            former.cancel()
+        timer.start()
+
+    def arrive(self, owner: str) -> None:
+        """A visitor is here, or back: what was about to end goes on."""
+        with self._lock:
+            timer = self._departures.pop(owner, None)
+        if timer is not None:
+            timer.cancel()
+
+    def adopt(self, run_id: str, owner: str) -> bool:
+        """Give a run to a visitor if the one who had it has departed, as after a reload.
+
+        Args:
+            run_id: The run.
+            owner: The visitor who asks for it.
+
+        Returns:
+            Whether the run is now this visitor's.
+        """
+        with self._lock:
+            job = self._jobs.get(run_id)
+            if job is None or job.final or job.owner not in self._departures:
+                return False
+            former, job.owner = job.owner, owner
+        self.arrive(former)
+        return True
+
+    def _expire(self, owner: str) -> None:
+        with self._lock:
+            self._departures.pop(owner, None)
+        self.release(owner)
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """End every worker, and say of runs that had none yet that they were interrupted."""
+        with self._lock:
+            self._closed = True
+            workers = [job.worker for job in self._jobs.values() if job.worker is not None]
+            workers += [self._spare] if self._spare is not None else []
+            queued = list(self._queue)
+            self._queue.clear()
+            self._spare = None
+        for job in queued:
+            self._settle(job, "interrupted", "The server was closed before its turn came.")
+        for worker in workers:
+            worker.close()
+        for worker in workers:
+            worker.join(timeout_s)
+
+    def _fill(self) -> None:
+        """Give waiting runs to workers while there is room. Call with the lock held."""
+        if self._closed:
+            return
+        try:
+            while self._queue and self._busy() < self.max_workers:
+                worker = self._spare or _Process(self)
+                self._spare = None
+                self._hand_over(self._queue.popleft(), worker)
+            if self._warm and self._spare is None:
+                self._spare = _Process(self)
+        except OSError as error:
+            # No process can be started now; those that wait are told, the others go on.
+            for job in self._queue:
+                message = f"No worker process could be started ({error.strerror}). Try again later."
+                self._settle(job, "failed", message)
+            self._queue.clear()
+
+    def _hand_over(self, job: _Job, worker: _Process) -> None:
+        worker.job = job
+        job.worker = worker
+        worker.send(
+            {
+                "run": job.run_id,
+                "config": job.config.to_dict(),
+                "store": str(self.store.path),
+                "pace": job.pace,
+                "paused": job.paused,
+            }
+        )
+        for name in job.early:
+            worker.send({"command": name})
+
+    def _busy(self) -> int:
+        return sum(job.worker is not None for job in self._jobs.values())
+
+    def _report(self, job: _Job, status: str, message: str) -> None:
+        with self._lock:
+            if not job.final:
+                job.status, job.message = status, message
+
+    def _settle(self, job: _Job, status: str, message: str) -> None:
+        """Give a run without a worker its final status, in the store too if that is possible."""
+        self._report(job, status, message)
+        try:
+            self.store.set_status(job.run_id, status, message)
+        except StoreError as error:
+            with self._lock:
+                job.message = f"{message} {error}".strip()
+
+    def _ended(self, worker: _Process, code: int) -> None:
+        """A worker process is gone: settle its run, and give its place to the next."""
+        with self._lock:
+            if self._spare is worker:
+                self._spare = None
+            # Under the lock: a spare may just have been given a run, and cannot be from here on.
+            job = worker.job
+        if job is not None:
+            status, message = job.status, job.message
+            if not job.final:
+                cause = f"signal {-code}" if code < 0 else f"exit status {code}"
+                status = "interrupted"
+                message = (
+                    f"The worker process ended unexpectedly ({cause}). The steps recorded until "
+                    "then are kept; press Start to run again."
+                )
+            # Also what the worker itself said: its store may have refused at the time.
+            self._settle(job, status, message)
+        with self._lock:
+            if job is None:
+                # A spare that dies is not replaced at once: a broken set-up would loop forever.
+                return
+            job.worker = None
+            self._forget()
+            self._fill()
+
+    def _forget(self) -> None:
+        """Drop the oldest ended runs. Call with the lock held."""
+        ended = [run_id for run_id, job in self._jobs.items() if job.final and not job.worker]
+        for run_id in ended[:-REMEMBERED]:
+            del self._jobs[run_id]

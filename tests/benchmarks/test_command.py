@@ -1,0 +1,53 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.report import Report
+
+
+def test_columns_line_up():
+    report = Report("What", ["name", "ms"], [["a", "1.5"], ["longer", "10.25"]], {}, {"torch": "2"})
+    assert report.text().splitlines() == [
+        "What",
+        "torch 2",
+        "",
+        "name       ms",
+        "a         1.5",
+        "longer  10.25",
+    ]
+
+
+@pytest.mark.timeout(300)
+def test_memory_prints_and_writes_the_same_measurement(capsys, tmp_path):
+    file = tmp_path / "memory.json"
+    arguments = ["memory", "--problem", "conflict_regression", "--size", "small", "--batch", "8"]
+    assert main([*arguments, "--json", str(file)]) == 0
+    printed, written = capsys.readouterr().out, json.loads(file.read_text())
+    assert set(written["figures"]) == {"autograd", "autojac", "autogram"}
+    plain = next(row for row in written["rows"] if row[0] == "autograd")
+    assert plain[1] == plain[3] == "1.00"
+    for row in written["rows"]:
+        peak = written["figures"][row[0]]["peak_bytes"]
+        assert f"{peak / 2**20:.3f}" in printed
+
+
+def test_a_batch_that_cannot_be_is_one_sentence(capsys):
+    assert main(["memory", "--batch", "100000"]) == 1
+    assert "larger than the 1,797" in capsys.readouterr().err
+
+
+def test_memory_needs_none_of_the_test_tools():
+    code = "import sys, benchmarks.__main__; print({'pytest', 'playwright'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
+
+
+def test_app_without_the_test_tools_says_what_to_install(monkeypatch, capsys):
+    for module in ("benchmarks.app", "tests.support.browser"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "playwright.sync_api", None)
+    assert main(["app"]) == 1
+    assert "make environment-dev" in capsys.readouterr().err

@@ -1,0 +1,194 @@
+"""Structure tests: what the engine claims about passes, proofs, choices and memory is true."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import engines.autogram.engine as engine_module
+import engines.autogram.rules.base as base
+import engines.autogram.rules.unfolding as unfolding
+from engines.autogram import Engine
+from engines.autogram.graph import read_graph
+from engines.autogram.layout import sample_codes
+from engines.autogram.plan import make_plan
+from engines.autogram.rules.contraction import add_products, choose_contraction
+from tests.support.allocations import peak_bytes
+from tests.support.cases import CASES, CONVOLUTIONS, Case
+from tests.support.reference import reference_gramian
+from tests.support.tolerances import assert_close
+
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding=.same.")
+
+
+class _Counted(torch.autograd.Function):
+    """Identity that counts how often its backward runs."""
+
+    passes = 0
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        _Counted.passes += 1
+        return gradient
+
+
+def _passes(engine: Engine, losses: Tensor) -> int:
+    _Counted.passes = 0
+    engine.compute_gramian(_Counted.apply(losses))
+    return _Counted.passes
+
+
+@pytest.mark.parametrize(("samples", "expected"), [(6, 2), (122, 2), (123, 3)])
+def test_passes_where_numbers_prove_the_samples(samples: int, expected: int) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+    engine = Engine(model, batch_dim=0)
+    for _ in range(2):
+        losses = model(torch.randn(samples, 4)).square().sum(1)
+        assert _passes(engine, losses) == expected
+
+
+def test_passes_for_several_losses_and_for_a_whole_batch() -> None:
+    model = nn.Linear(4, 3)
+    x = torch.randn(6, 4)
+    assert _passes(Engine(model, batch_dim=None), model(x).mean(0)) == 3
+    assert _passes(Engine(model, batch_dim=0), model(x)) == 6
+
+
+def test_structure_needs_one_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    sweeps = []
+    inner = engine_module.sweep
+
+    def counted(*arguments: object) -> None:
+        sweeps.append(1)
+        inner(*arguments)
+
+    monkeypatch.setattr(engine_module, "sweep", counted)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+    Engine(model, batch_dim=0).compute_gramian(model(torch.randn(6, 4)).square().sum(1))
+    assert len(sweeps) == 1
+
+
+@pytest.mark.parametrize("samples", [2, 5, 34, 35, 300, 1200])
+@pytest.mark.parametrize("exponent", [4, 30, 100])
+def test_codes_tell_samples_apart(samples: int, exponent: int) -> None:
+    codes = sample_codes(samples, exponent)
+    assert len({tuple(code) for code in codes.T.tolist()}) == samples
+    assert codes.abs().log2().frac().eq(0).all()
+    assert codes.abs().log2().abs().max() <= exponent
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_walk_has_a_fixed_order(case: Case) -> None:
+    model, x = case.build()
+    parameters = list(model.parameters())
+    graphs = [read_graph(case.losses(model, x), parameters) for _ in range(2)]
+    described = [([n.name() for n in g.nodes], g.edges, g.postorder) for g in graphs]
+    assert described[0] == described[1]
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_convolutions_have_a_rule(case: Case) -> None:
+    model, x = case.build()
+    named = dict(model.named_parameters())
+    plan = make_plan(read_graph(case.losses(model, x), list(named.values())), list(named.values()))
+    general = {list(named)[index] for index in plan.general}
+    assert general == {name for name in named if name.startswith("1.")} & {"1.weight", "1.bias"}
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_folded_and_unfolded_agree(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = case.build()
+    losses = case.losses(model, x)
+    unfolded = Engine(model, batch_dim=0).compute_gramian(losses)
+    monkeypatch.setattr(unfolding, "_MOST_POSITIONS", 0)
+    folded = Engine(model, batch_dim=0).compute_gramian(losses)
+    # One output channel or group at a time.
+    monkeypatch.setattr(base, "WORKSPACE_BYTES", 1)
+    blocked = Engine(model, batch_dim=0).compute_gramian(losses)
+    assert_close(folded, unfolded)
+    assert_close(blocked, unfolded)
+
+
+@pytest.mark.parametrize("form", ["per-sample", "input-output"])
+@pytest.mark.parametrize("workspace", [1, 2000, 2**24])
+@pytest.mark.parametrize(("left_k", "right_k"), [(1, 1), (3, 1), (1, 3), (3, 3)])
+@pytest.mark.parametrize("ones", [False, True])
+def test_both_forms_in_any_workspace(
+    form: str,
+    workspace: int,
+    left_k: int,
+    right_k: int,
+    ones: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    wide = 40 if form == "input-output" else 2
+    left = torch.randn(left_k, 4, 5, wide, dtype=torch.float64)
+    right = torch.randn(right_k, 4, 5, wide + 1, dtype=torch.float64)
+    assert choose_contraction(left.shape, right.shape).form == form
+    monkeypatch.setattr(base, "WORKSPACE_BYTES", workspace)
+    k = max(left_k, right_k)
+    rows = (left.transpose(2, 3) @ right).expand(k, -1, -1, -1).reshape(k * 4, -1)
+    if ones:
+        summed = left.sum(2).expand(k, -1, -1).reshape(k * 4, -1)
+        rows = torch.cat([rows, summed], 1)
+    total = torch.zeros(k * 4, k * 4, dtype=torch.float64)
+    add_products(total, left, right, ones=ones)
+    assert_close(total, rows @ rows.T)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_symmetric_and_without_negative_eigenvalues(case: Case) -> None:
+    model, x = case.build()
+    found = Engine(model, batch_dim=0).compute_gramian(case.losses(model, x))
+    assert torch.equal(found, found.T)
+    assert torch.linalg.eigvalsh(found).min() >= -1e-12 * found.trace()
+
+
+def test_wide_linear_stays_far_below_the_jacobian() -> None:
+    b, i, o = 16, 512, 768
+    torch.manual_seed(0)
+    model = nn.Linear(i, o)
+    losses = model(torch.randn(b, i)).square().sum(1)
+    engine = Engine(model, batch_dim=0)
+    engine.compute_gramian(losses)  # loads what torch loads at first use
+    peak = peak_bytes(lambda: engine.compute_gramian(losses))
+    # Live together at most: the gradient of the squares twice over (the expanded sum, its factor
+    # 2y and their product: 3·b·o), and b×b matrices and vectors of the contraction (8·b²), 4 bytes
+    # each; the Jacobian would be b·(i + 1)·o.
+    bound = 4 * (3 * b * o + 8 * b * b)
+    assert peak <= bound
+    assert bound < 4 * b * (i + 1) * o / 100
+
+
+def test_registry_lists_what_is_tested() -> None:
+    from engines.autogram.rules import RULES
+
+    seen = set()
+    for parameter in CASES:
+        model, x = parameter.values[0].build()
+        graph = read_graph(parameter.values[0].losses(model, x), list(model.parameters()))
+        plan = make_plan(graph, list(model.parameters()))
+        seen |= {graph.nodes[index].name() for index in plan.nodes}
+    assert seen == set(RULES)
+
+
+def test_equal_seeds_give_equal_bits() -> None:
+    case = CASES[0].values[0]
+    found = []
+    for _ in range(2):
+        model, x = case.build(torch.float32)
+        found.append(Engine(model, batch_dim=0).compute_gramian(case.losses(model, x)))
+    assert torch.equal(*found)
+
+
+def test_partial_gramians_add_up() -> None:
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    losses = model(torch.randn(6, 4, dtype=torch.float64)).square().sum(1)
+    parts = [Engine(model[n], batch_dim=0).compute_gramian(losses) for n in (0, 2)]
+    assert_close(sum(parts), reference_gramian(losses, model.parameters()))

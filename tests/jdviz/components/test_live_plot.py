@@ -1,0 +1,177 @@
+"""The live figure: what it sends, and in a real browser that it changes in place."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from jdviz.components.assets import AssetError, publish_plotly_js, read_asset
+from jdviz.components.live_plot import live_plot
+from tests.support.browser import launch, require_chromium
+from tests.support.waiting import wait_until
+
+ROOT = Path(__file__).parents[3]
+APP = Path(__file__).with_name("live_app.py")
+CANVASES = "[...document.querySelectorAll('.live-plot-canvas')]"
+
+
+def test_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jdviz.components.live_plot.publish_plotly_js", lambda: "app/static/p.js")
+    app = AppTest.from_file(str(APP)).run(timeout=30)
+    assert not app.exception
+    sent = [json.loads(element.proto.json) for element in app.get("bidi_component")]
+    assert len(sent) == 2
+    for data, height, kind in zip(sent, (440, 420), ("scatter", "heatmap"), strict=True):
+        assert data["height"] == height
+        assert data["source"] == "app/static/p.js"
+        assert data["config"]["showSendToCloud"] is False
+        assert json.loads(data["figure"])["data"][0]["type"] == kind
+    assert sent[0]["alt"] == "losses of 21 steps"
+
+
+def test_an_unpublished_library_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    from jdviz.figures import angle_histogram
+
+    def refuse() -> str:
+        raise AssetError("no place")
+
+    monkeypatch.setattr("jdviz.components.live_plot.publish_plotly_js", refuse)
+    with pytest.raises(AssetError, match="no place"):
+        live_plot(angle_histogram([[1.0]], "light"), key="k", height=320, alt="nothing")
+
+
+def test_nothing_is_loaded_from_elsewhere() -> None:
+    for name in ("live_plot.js", "live_plot.css", "live_plot.html"):
+        assert "://" not in read_asset(name)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The small app behind a base path, with its own static folder."""
+    require_chromium()
+    folder = tmp_path_factory.mktemp("live")
+    shutil.copy(APP, folder / "app.py")
+    publish_plotly_js(folder / "static")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/some/base"
+    options = {
+        "port": port,
+        "address": "127.0.0.1",
+        "headless": "true",
+        "baseUrlPath": "some/base",
+        "enableStaticServing": "true",
+        "fileWatcherType": "none",
+    }
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streamlit", "run", "app.py"]
+            + [f"--server.{name}={value}" for name, value in options.items()]
+            + ["--browser.gatherUsageStats=false"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+    def healthy() -> bool:
+        try:
+            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=1) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    try:
+        wait_until(healthy, "the server", timeout_s=60)
+        yield url + "/"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(180)
+def test_a_figure_changes_in_place(address: str) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        try:
+            page = browser.new_page(viewport={"width": 1200, "height": 1100})
+            problems: list[str] = []
+            page.on("pageerror", lambda error: problems.append(str(error)))
+            page.on(
+                "console",
+                lambda line: problems.append(line.text) if line.type in ("error",) else None,
+            )
+            page.goto(address)
+            page.wait_for_selector(".live-plot-canvas .heatmaplayer image", timeout=60_000)
+            page.evaluate(f"{CANVASES}.forEach((c, i) => {{ c.mark = i; }})")
+            points = f"{CANVASES}[0]._fullData[0].x.length"
+
+            box = page.locator(".live-plot-canvas .nsewdrag").first.bounding_box()
+            assert box is not None
+            left, top = box["x"], box["y"]
+            page.mouse.move(left + 0.2 * box["width"], top + 0.2 * box["height"])
+            page.mouse.down()
+            # Longer than a tick: a redraw must not end the drag.
+            for part in (0.3, 0.4, 0.5):
+                page.mouse.move(left + part * box["width"], top + part * box["height"], steps=4)
+                page.wait_for_timeout(300)
+            page.mouse.up()
+            page.wait_for_timeout(200)
+            zoomed = page.evaluate(f"{CANVASES}[0]._fullLayout.xaxis.range")
+            before = page.evaluate(points)
+            page.wait_for_function(f"{points} >= {before} + 5", timeout=30_000)
+            assert zoomed[0] > 0
+            assert page.evaluate(f"{CANVASES}[0]._fullLayout.xaxis.range") == zoomed
+            assert page.evaluate(f"{CANVASES}.map(c => c.mark)") == [0, 1]
+
+            figure = page.get_by_role("figure").first
+            assert figure.get_attribute("aria-label").startswith("losses of ")
+            assert page.evaluate("'moduleName' in window || window.Plotly !== undefined") is False
+            # Its style sheet reached it: the layers of a figure lie above each other.
+            assert (
+                page.evaluate(
+                    "getComputedStyle(document.querySelector('.live-plot .main-svg')).position"
+                )
+                == "absolute"
+            )
+
+            page.set_viewport_size({"width": 700, "height": 1100})
+            page.wait_for_function(
+                f"{CANVASES}.every(c => c._fullLayout.width === c.clientWidth)", timeout=10_000
+            )
+            assert problems == []
+        finally:
+            browser.close()
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(180)
+def test_words_where_the_library_does_not_load(address: str) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        try:
+            page = browser.new_page()
+            page.route("**/app/static/plotly-*", lambda route: route.abort())
+            page.goto(address)
+            note = page.locator(".live-plot-note").first
+            note.get_by_text("could not be loaded").wait_for(timeout=60_000)
+            page.unroute("**/app/static/plotly-*")
+            # The next tick tries again.
+            page.wait_for_selector(".live-plot-canvas .main-svg", timeout=30_000)
+            assert note.is_hidden()
+        finally:
+            browser.close()

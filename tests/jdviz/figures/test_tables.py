@@ -1,0 +1,50 @@
+import math
+from types import SimpleNamespace
+
+import numpy as np
+
+from jdviz.figures import directions_table, engines_table
+
+
+def test_directions_are_a_column_for_each_method():
+    outcome = SimpleNamespace(
+        method="Mean",
+        weights=np.array([0.5, 0.5]),
+        inner=np.array([1.25, -0.5]),
+        hurt=np.array([False, True]),
+        norm=0.75,
+        angle_to_mean_deg=math.nan,
+    )
+    table = directions_table([outcome], ["a", "b"])
+    assert dict(table["Mean"]) == {
+        "hurts": "b",
+        "a·A": "+1.25",
+        "b·A": "−0.500",
+        "weight of a": "0.500",
+        "weight of b": "0.500",
+        "length of A": "0.750",
+        "angle to the mean gradient": "–",
+    }
+
+
+def test_engines_are_compared_with_plain_sgd():
+    def measured(method, peak_bytes, duration_ms):
+        return SimpleNamespace(
+            spec=SimpleNamespace(method=method),
+            peak_bytes=peak_bytes,
+            durations_ms=[duration_ms] * 3,
+            peak_phase="backward",
+            peak_operation="aten::mm",
+        )
+
+    plain, gram = measured("autograd", 2**20, 2.0), measured("autogram", 3 * 2**19, 5.0)
+    table = engines_table([gram, plain])
+    assert list(table.columns) == ["autogram", "plain SGD"]
+    assert dict(table["autogram"]) == {
+        "memory ÷ SGD": "1.50×",
+        "time ÷ SGD": "2.50×",
+        "peak": "1.50 MiB",
+        "median time": "5.00 ms",
+        "peak in": "backward, aten::mm",
+    }
+    assert "memory ÷ SGD" not in engines_table([gram]).index
