@@ -2,19 +2,23 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
 
 from engines.autogram.accumulation import Accumulation
 from engines.autogram.capture import TURN, sweep
-from engines.autogram.graph import Graph, output_dtype, output_shape, read_graph
-from engines.autogram.layout import Search
+from engines.autogram.explanation import UsePlan, explained
+from engines.autogram.graph import Graph, read_graph
 from engines.autogram.objectives import Objectives
 from engines.autogram.plan import Plan, make_plan
+from engines.autogram.probing import Proofs
+from engines.autogram.refusal import refuse_mixing
 from engines.autogram.rules.general import accumulate_general
-from engines.autogram.structure import proved_outer
-from engines.errors import BatchMixedError, UnsupportedGraphError
+from engines.autogram.separation import separate
+from engines.errors import UnsupportedGraphError
 from engines.failures import explained_graph_failures
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -73,34 +77,93 @@ class Engine:
             )
         self._modules = modules
         self._batch_dim = batch_dim
+        self._proofs = Proofs()
 
     def __repr__(self) -> str:
         names = [type(module).__name__ for module in self._modules]
         return f"Engine({', '.join(names)}, batch_dim={self._batch_dim})"
 
-    def compute_gramian(self, output: Tensor) -> Tensor:
+    @overload
+    def compute_gramian(self, output: Tensor, by_module: Literal[False] = False) -> Tensor: ...
+
+    @overload
+    def compute_gramian(self, output: Tensor, by_module: Literal[True]) -> dict[str, Tensor]: ...
+
+    def compute_gramian(
+        self, output: Tensor, by_module: bool = False
+    ) -> Tensor | dict[str, Tensor]:
         """Compute the inner products of the gradients of all pairs of objectives.
 
         Args:
             output: Objectives of any shape [m1, …, mk] with a graph.
+            by_module: Whether to keep the shares of the modules apart.
 
         Returns:
             The generalized Gramian, shape [m1, …, mk, mk, …, m1]: a matrix for a vector, a scalar
-            for a scalar. In float64 if the output or a parameter is, else in float32.
+            for a scalar. In float64 if the output or a parameter is, else in float32; symmetric to
+            the bit. With `by_module` a dict from the path of every module that owns a trainable
+            parameter to its share; the shares add up to the Gramian.
 
         Raises:
             TypeError: The output is not a tensor, or it is complex.
             ValueError: `batch_dim` is not a dimension of the output, or no parameter is trainable.
             UnsupportedGraphError: The output has no graph, or its graph was freed, changed in
                 place, allows no further pass, or holds a re-entrant checkpoint.
-            BatchMixedError: `batch_dim` is given but a layer in training mode mixes samples.
+            BatchMixedError: `batch_dim` is given but samples meet on the way to a parameter.
 
         Cost: the input-gradient half of k backward passes, k being objectives per sample (all of
             them for `batch_dim=None`), and the contractions; plus m passes if some parameter takes
-            the general path. Where the samples are is read off the graph; if something on the way
-            is not known to keep them apart, as much again goes into proving it by numbers, for
-            this call only (twice as much beyond 122 samples in float32, 402 in float64).
+            the general path. Where the samples are is read off the graph. An operation that is not
+            known is asked by numbers, which costs its own backward twice: at the first call with
+            these shapes, or at every call if stored indices or zeros decide what goes where.
         """
+        named, objectives = self._prepare(output)
+        names, parameters = list(named), list(named.values())
+        labels = [name.rpartition(".")[0] for name in names] if by_module else [""] * len(names)
+        dtype = _accumulation_dtype(output, parameters)
+        shape = (objectives.count, objectives.count)
+        totals = {label: torch.zeros(shape, dtype=dtype, device=output.device) for label in labels}
+        if objectives.count:
+            with _reading(output):
+                graph, plan = self._plan(output, objectives, named, labels)
+                self._accumulate(totals, output, objectives, graph, plan, parameters, labels)
+        shares = {
+            label: objectives.generalized((total + total.T).div_(2))
+            for label, total in totals.items()
+        }
+        return shares if by_module else shares[""]
+
+    def explain(self, losses: Tensor) -> tuple[UsePlan, ...]:
+        """Say what `compute_gramian` would do with every use of a parameter, and why.
+
+        Args:
+            losses: Objectives of any shape with a graph.
+
+        Returns:
+            One record per use, in the order in which the graph is read. No pass is run.
+
+        Raises:
+            TypeError: As `compute_gramian`.
+            ValueError: As `compute_gramian`.
+            UnsupportedGraphError: As `compute_gramian`.
+            BatchMixedError: As `compute_gramian`.
+
+        Example:
+            >>> import torch
+            >>> model = torch.nn.Linear(3, 1)
+            >>> losses = model(torch.randn(8, 3)).squeeze(1).square()
+            >>> [use.rule for use in Engine(model, batch_dim=0).explain(losses)]
+            ['linear', 'linear']
+        """
+        named, objectives = self._prepare(losses)
+        if objectives.count == 0:
+            return ()
+        with _reading(losses):
+            graph, plan = self._plan(losses, objectives, named, [""] * len(named))
+            return explained(graph, plan, objectives, list(named), list(named.values()))
+
+    def _prepare(self, output: Tensor) -> tuple[dict[str, Tensor], Objectives]:
+        """Validate, collect the parameters and number the objectives."""
         self._check(output)
         named = dict(self._named_parameters())
         if not named:
@@ -108,78 +171,53 @@ class Engine:
                 "got modules without a trainable parameter, expected at least one that requires "
                 "grad; unfreeze one or pass other modules."
             )
+        return named, Objectives.of(output, self._batch_dim)
+
+    def _plan(
+        self,
+        output: Tensor,
+        objectives: Objectives,
+        named: dict[str, Tensor],
+        labels: list[str],
+    ) -> tuple[Graph, Plan]:
+        """Read the graph, refuse mixing, and decide how every parameter is contracted."""
         parameters = list(named.values())
-        objectives = Objectives.of(output, self._batch_dim)
-        dtype = _accumulation_dtype(output, parameters)
-        total = torch.zeros(objectives.count, objectives.count, dtype=dtype, device=output.device)
-        if objectives.count == 0:
-            return objectives.generalized(total)
-        # Autocast would turn the contractions into half precision.
-        with (
-            TURN,
-            explained_graph_failures(),
-            torch.no_grad(),
-            torch.autocast(output.device.type, enabled=False),
-        ):
-            graph = read_graph(output, parameters)
-            if objectives.samples > 1:
-                self._refuse_mixing(graph, list(named))
-            self._accumulate(total, output, objectives, graph, parameters)
-        total = (total + total.T).div_(2)
-        return objectives.generalized(total)
+        graph = read_graph(output, parameters)
+        separation = None
+        if objectives.samples > 1:
+            wanted = {use.node for use in graph.uses}
+            separation = separate(graph, output, objectives, wanted, self._proofs)
+            refuse_mixing(graph, separation, list(named), self._batch_dim)
+        return graph, make_plan(graph, parameters, separation, labels)
 
     def _accumulate(
         self,
-        total: Tensor,
+        totals: dict[str, Tensor],
         output: Tensor,
         objectives: Objectives,
         graph: Graph,
+        plan: Plan,
         parameters: list[Tensor],
+        labels: list[str],
     ) -> None:
         """Add up the shares of all parameters, shape [m, m], in place."""
-        plan = make_plan(graph, parameters)
-        search = None
-        if objectives.samples > 1:
-            plan, search = self._locate(output, objectives, graph, parameters, plan)
-        pending = Accumulation(total, graph, plan, search, objectives.samples)
+        pending = Accumulation(
+            [totals[labels[group.members[0].parameter]] for group in plan.groups],
+            graph,
+            plan,
+            [parameter.shape for parameter in parameters],
+            objectives.samples,
+        )
         ones = torch.ones(objectives.samples, dtype=output.dtype, device=output.device)
         for loss in range(objectives.losses):
-            first = loss * objectives.samples
-            if search is not None:
-                for code in search.codes:
-                    cotangent = objectives.cotangent(code, first, output)
-                    sweep(graph, output, cotangent, search.nodes, search.record)
-            cotangent = objectives.cotangent(ones, first, output)
+            cotangent = objectives.cotangent(ones, loss * objectives.samples, output)
             last = loss == objectives.losses - 1
             sweep(graph, output, cotangent, plan.nodes, pending.receiver(last=last))
         # Autograd delivered everything, or a custom backward cut the graph: then exactly.
         rest = [*plan.general, *pending.unfinished()]
-        accumulate_general(total, output, objectives, [parameters[index] for index in rest])
-
-    def _locate(
-        self,
-        output: Tensor,
-        objectives: Objectives,
-        graph: Graph,
-        parameters: list[Tensor],
-        plan: Plan,
-    ) -> tuple[Plan, Search | None]:
-        """Prove where the samples are, or prepare to look for them in the passes."""
-        proved = proved_outer(graph, output, objectives, plan.nodes)
-        rows = {n: output_shape(graph.nodes[n])[0] for n in plan.nodes if n not in proved}
-        odd = {index for index, count in rows.items() if count % objectives.samples}
-        if odd:
-            plan = make_plan(graph, parameters, odd)
-            rows = {index: count for index, count in rows.items() if index in plan.nodes}
-        if not rows:
-            return plan, None
-        leads = graph.leading_to(rows)
-        dtypes = {
-            output_dtype(node)
-            for node, on_the_way in zip(graph.nodes, leads, strict=True)
-            if on_the_way
-        }
-        return plan, Search(rows, objectives.samples, dtypes)
+        for label, total in totals.items():
+            own = [parameters[index] for index in rest if labels[index] == label]
+            accumulate_general(total, output, objectives, own)
 
     def _check(self, output: Tensor) -> None:
         """Validate what can be told without the graph."""
@@ -218,22 +256,18 @@ class Engine:
                     met.add(id(parameter))
                     yield prefix + path, parameter
 
-    def _refuse_mixing(self, graph: Graph, names: list[str]) -> None:
-        """Raise if a layer is known to mix samples, naming all of them."""
-        found = graph.mixing_norms()
-        if not found:
-            return
-        lines = []
-        for index, parameter in found.items():
-            operation = graph.nodes[index].name().removesuffix("Backward0")
-            # A layer without parameters has no path; its operation is all the graph knows.
-            path = "" if parameter is None else names[parameter].rpartition(".")[0]
-            lines.append(f"  {path or operation}  {operation} (training)")
-        raise BatchMixedError(
-            f"got batch_dim={self._batch_dim} and {len(found)} of {len(graph.nodes)} operations "
-            "that mix samples, expected samples treated independently; use GroupNorm, eval mode, "
-            "or batch_dim=None:\n" + "\n".join(lines)
-        )
+
+@contextmanager
+def _reading(output: Tensor) -> Iterator[None]:
+    """Everything under which a graph is read: one engine at a time, no new graph, no autocast."""
+    # Autocast would turn the contractions into half precision.
+    with (
+        TURN,
+        explained_graph_failures(),
+        torch.no_grad(),
+        torch.autocast(output.device.type, enabled=False),
+    ):
+        yield
 
 
 def _accumulation_dtype(output: Tensor, parameters: list[Tensor]) -> torch.dtype:

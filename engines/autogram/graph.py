@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import Node, get_gradient_edge
 
 from engines.failures import refuse_reentrant
@@ -18,9 +18,6 @@ _LEAF = "torch::autograd::AccumulateGrad"
 # Operations between a parameter and its consumer that keep every inner product: a transposition
 # moves entries, a cast (autocast) leaves them. The value says whether rows and columns swap.
 _CHAIN = {"TBackward0": True, "ToCopyBackward0": False}
-_BATCH_NORMS = frozenset(
-    {"NativeBatchNormBackward0", "CudnnBatchNormBackward0", "MiopenBatchNormBackward0"}
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,27 +101,49 @@ class Graph:
             leads[index] = index in marked or any(leads[e.child] for e in self.edges[index])
         return leads
 
-    def mixing_norms(self) -> dict[int, int | None]:
-        """Find batch normalisations that mix samples on the way to a tracked parameter.
+    def made_of_parameters(self, operations: Collection[str]) -> list[bool]:
+        """Find the nodes whose results are functions of parameters alone.
+
+        Args:
+            operations: Names of nodes that read nothing but their inputs.
 
         Returns:
-            Index of the node and of a tracked parameter of the layer, None if it has none.
+            For every node whether it and all nodes below are such, down to parameters.
+        """
+        pure = [False] * len(self.nodes)
+        for index in self.postorder:
+            node = self.nodes[index]
+            below = {edge.slot: edge.child for edge in self.edges[index]}
+            pure[index] = node.name() in operations and all(
+                pure[below[slot]] if slot in below else _leads_to_parameter(child)
+                for slot, (child, _) in enumerate(node.next_functions)
+            )
+            if node.name() == _LEAF:
+                pure[index] = isinstance(attribute(node, "variable"), nn.Parameter)
+        return pure
+
+    def path_below(self, index: int) -> int | None:
+        """Find a tracked parameter that a node uses, or the nearest one below it.
+
+        Args:
+            index: The node.
+
+        Returns:
+            Index of the parameter.
         """
         direct: dict[int, int] = {}
         for use in self.uses:
             direct.setdefault(use.node, use.parameter)
-        leads = self.leading_to(direct)
-        found: dict[int, int | None] = {}
-        for index, node in enumerate(self.nodes):
-            # Instance normalisation is the same node on an input folded to a batch of one.
-            if (
-                leads[index]
-                and node.name() in _BATCH_NORMS
-                and getattr(node, "_saved_training", True)
-                and output_shape(node)[0] > 1
-            ):
-                found[index] = direct.get(index)
-        return found
+        pending = [index]
+        met = {index}
+        for current in pending:  # grows while it is walked
+            if current in direct:
+                return direct[current]
+            for edge in self.edges[current]:
+                if edge.child not in met:
+                    met.add(edge.child)
+                    pending.append(edge.child)
+        return None
 
 
 def attribute(node: Node, name: str) -> Any:
@@ -140,16 +159,16 @@ def attribute(node: Node, name: str) -> Any:
     return getattr(node, name)
 
 
-def metadata(node: Node) -> Any:
-    """What autograd knows about the first result of an operation.
+def output_metadata(node: Node) -> Any:
+    """What autograd knows about the results of an operation.
 
     Args:
         node: The operation's node.
 
     Returns:
-        An object with the result's shape, dtype and device.
+        For every result an object with its shape, dtype and device.
     """
-    return attribute(node, "_input_metadata")[0]
+    return attribute(node, "_input_metadata")
 
 
 def output_dtype(node: Node) -> torch.dtype:
@@ -161,7 +180,7 @@ def output_dtype(node: Node) -> torch.dtype:
     Returns:
         The dtype.
     """
-    dtype: torch.dtype = metadata(node).dtype
+    dtype: torch.dtype = output_metadata(node)[0].dtype
     return dtype
 
 
@@ -174,7 +193,7 @@ def output_shape(node: Node) -> tuple[int, ...]:
     Returns:
         The shape.
     """
-    return tuple(int(size) for size in metadata(node).shape)
+    return tuple(int(size) for size in output_metadata(node)[0].shape)
 
 
 def read_graph(output: Tensor, parameters: Sequence[Tensor]) -> Graph:
@@ -250,6 +269,15 @@ def _moved_parameter(node: Node, numbers: dict[int, int]) -> tuple[int, bool] | 
         return None
     number = numbers.get(id(leaf))
     return None if number is None else (number, transposed)
+
+
+def _leads_to_parameter(child: Node | None) -> bool:
+    """Whether an input is a parameter, perhaps transposed or cast."""
+    while child is not None and child.name() in _CHAIN:
+        child = child.next_functions[0][0]
+    if child is None or child.name() != _LEAF:
+        return False
+    return isinstance(attribute(child, "variable"), nn.Parameter)
 
 
 def _postorder(children: Sequence[Sequence[int]]) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node, _engine_run_backward
 
-from engines.autogram.graph import metadata, output_shape
+from engines.autogram.graph import output_metadata
 
 
 class _TouchedError(Exception):
@@ -22,7 +22,7 @@ class _Probe(Tensor):
         raise _TouchedError
 
 
-def hooked(node: Node) -> bool:
+def hooked(node: Node, output: int = 0) -> bool:
     """Tell whether something may change the gradient that passes a node.
 
     A hook on a tensor belongs to the node that made it and is not visible there, so a probe is
@@ -31,7 +31,8 @@ def hooked(node: Node) -> bool:
     neither cannot matter. A tensor with `retain_grad()` gets a gradient of zeros.
 
     Args:
-        node: A node with one result.
+        node: A node.
+        output: Which of its results the gradient belongs to.
 
     Returns:
         Whether there is a hook that reads or replaces the gradient, or any hook on the node.
@@ -42,10 +43,10 @@ def hooked(node: Node) -> bool:
         handle.remove()
         if others:
             return True
-    first = metadata(node)
-    zero = torch.zeros((), dtype=first.dtype, device=first.device)
-    probe = zero.expand(output_shape(node)).as_subclass(_Probe)
-    edge = GradientEdge(node, 0)
+    known = output_metadata(node)[output]
+    zero = torch.zeros((), dtype=known.dtype, device=known.device)
+    probe = zero.expand(tuple(int(size) for size in known.shape)).as_subclass(_Probe)
+    edge = GradientEdge(node, output)
     try:
         # What torch.autograd.grad calls, which would itself look at the probe.
         (arrived,) = _engine_run_backward(

@@ -1,21 +1,32 @@
 """How the samples of an output gradient pass back through an operation: what is certain, as data.
 
-Where the samples of a node's output gradient D lie along axis a (index p of N = b·t belongs to
-sample p // t), an entry here says along which axis of an input they lie in the gradient that the
-node sends there, or that it cannot tell. The claim is about the backward map alone, D to the
-input's gradient: block i of one depends on block i of the other and on nothing else of it. It may
-use saved values however it likes, so what the forward pass mixed is no matter here.
+Where the samples of a node's output gradient D lie along a dimension, an entry here says where they
+lie in the gradient that the node sends to an input, or that this input has no samples and receives
+a sum over them, or that the operation mixes them, or that it cannot tell. The claim is about the
+backward map alone, D to the input's gradient: the rows of a sample there depend on its rows here
+and on nothing else of D. It may use saved values however it likes, so what the forward pass mixed
+is no matter here.
 
-An operation that is not listed is not an error: its samples are then looked for by numbers.
+An operation that is not listed, or cannot tell, is not an error: `probing.py` asks it by numbers.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 
+import numpy as np
 from torch.autograd.graph import Node
 
 from engines.autogram.graph import attribute
+from engines.autogram.places import Owners, Place
+
+
+class Verdict(Enum):
+    """What an entry says when there is no place."""
+
+    SUMMED = "the input has no samples and receives a sum over them"
+    MIXED = "the operation mixes samples"
 
 
 @dataclass(frozen=True)
@@ -25,92 +36,145 @@ class Step:
     Attributes:
         node: The operation.
         slot: Which input.
+        output: Which of the node's results the gradient belongs to.
         axis: Where the samples are in the output gradient.
+        owners: Whose they are, shape [size of the axis].
         above: Shape of the output gradient.
         below: Shape of the input.
-        samples: b.
     """
 
     node: Node
     slot: int
+    output: int
     axis: int
+    owners: Owners
     above: tuple[int, ...]
     below: tuple[int, ...]
-    samples: int
 
 
-Passage = Callable[[Step], int | None]
+# A dimension stands for the same owners along it.
+Found = int | Place | Verdict | None
+Passage = Callable[[Step], Found]
 
 
-def follow(step: Step) -> int | None:
-    """Find the axis of the samples below an operation.
+def follow(step: Step) -> Place | Verdict | None:
+    """Find the place of the samples below an operation.
 
     Args:
         step: The edge, samples along `step.axis` of the output gradient.
 
     Returns:
-        Their axis in the input's gradient, None where that is not certain.
+        Their place in the input's gradient, the verdict that there is none, or None: not certain.
     """
     passage = PASSAGES.get(step.node.name())
-    axis = None if passage is None else passage(step)
-    if axis is None or not 0 <= axis < len(step.below) or step.below[axis] % step.samples:
-        return None
-    return axis
+    found = None if passage is None else passage(step)
+    if not isinstance(found, int):
+        return found
+    if 0 <= found < len(step.below) and step.below[found] == len(step.owners):
+        return Place(found, step.owners)
+    return None
 
 
-def _dims(step: Step, name: str, ndim: int) -> tuple[int, ...]:
-    """Read saved dimensions, which torch hands out as unsigned numbers, and count them from 0."""
-    saved = attribute(step.node, f"_saved_{name}")
+def follow_whole(node: Node, output: int, sample: int, below: tuple[int, ...]) -> Place:
+    """Find the place below an operation whose output gradient belongs to one sample.
+
+    Args:
+        node: The operation.
+        output: Which of its results the gradient belongs to.
+        sample: The sample.
+        below: Shape of the input.
+
+    Returns:
+        The part of the input that the operation reads where it picks a part, else all of it.
+    """
+    picks: dict[str, Callable[[], int | slice]] = {
+        "SelectBackward0": lambda: _signed(attribute(node, "_saved_index")),
+        "UnbindBackward0": lambda: output,
+        "SliceBackward0": lambda: _saved_slice(node),
+    }
+    pick = picks.get(node.name())
+    if pick is None:
+        return Place.whole(sample)
+    (dim,) = _dims_of(node, "dim", len(below))
+    owners = np.full(below[dim], -1)
+    owners[pick()] = sample
+    return Place(dim, owners)
+
+
+def _signed(number: int) -> int:
+    """Undo that torch hands out negative numbers as unsigned ones."""
+    return int(number) - 2**64 if int(number) >= 2**63 else int(number)
+
+
+def _saved_slice(node: Node) -> slice:
+    """The part of its dimension that a slice takes."""
+    start, end, step = (attribute(node, f"_saved_{name}") for name in ("start", "end", "step"))
+    return slice(_signed(start), _signed(end), int(step))
+
+
+def _dims_of(node: Node, name: str, ndim: int) -> tuple[int, ...]:
+    """Read saved dimensions and count them from 0."""
+    saved = attribute(node, f"_saved_{name}")
     if saved is None:  # all of them
         return ()
     listed = saved if isinstance(saved, tuple | list) else (saved,)
-    return tuple((int(d) - 2**64 if int(d) >= 2**63 else int(d)) % max(ndim, 1) for d in listed)
+    return tuple(_signed(d) % max(ndim, 1) for d in listed)
 
 
-def _entrywise(step: Step) -> int | None:
+def _entrywise(step: Step) -> Found:
     """Entry by entry; a broadcast input receives sums, over the samples too if they are new."""
     axis = step.axis - (len(step.above) - len(step.below))
-    return axis if axis >= 0 and step.below[axis] == step.above[step.axis] else None
+    if axis < 0 or step.below[axis] == 1 < step.above[step.axis]:
+        return Verdict.SUMMED
+    return axis
 
 
-def _unreduced(step: Step) -> int | None:
+def _unreduced(step: Step) -> Found:
     """A loss entry by entry, if its reduction is "none"."""
     return _entrywise(step) if attribute(step.node, "_saved_reduction") == 0 else None
 
 
-def _negative_log_likelihood(step: Step) -> int | None:
+def _negative_log_likelihood(step: Step) -> Found:
     """Rows of log-probabilities to one loss each, if the reduction is "none"."""
     unreduced = attribute(step.node, "_saved_reduction") == 0
     return 0 if unreduced and step.axis == 0 and len(step.below) > 1 else None
 
 
-def _product(step: Step, first: int = 0) -> int | None:
+def _product(step: Step, first: int = 0) -> Found:
     """Matrix product: rows of D concern rows of the left factor, columns those of the right."""
     rows = len(step.above) - 2
     if step.slot == first:
-        return step.axis if step.axis <= rows else None
-    return step.axis if step.axis != rows else None
+        return step.axis if step.axis <= rows else Verdict.SUMMED
+    return step.axis if step.axis != rows else Verdict.SUMMED
 
 
-def _product_added(step: Step) -> int | None:
+def _product_added(step: Step) -> Found:
     """Matrix product added to a matrix, which may be broadcast."""
     return _entrywise(step) if step.slot == 0 else _product(step, first=1)
 
 
-def _matrix_vector(step: Step) -> int | None:
+def _matrix_vector(step: Step) -> Found:
     """Matrix times vector: rows concern rows."""
-    return 0 if step.slot == 0 else None
+    return 0 if step.slot == 0 else Verdict.SUMMED
 
 
-def _per_sample(step: Step) -> int | None:
+def _per_sample(step: Step) -> Found:
     """The first dimension is a batch for the first input; parameters collect all of it."""
-    return 0 if step.slot == 0 and step.axis == 0 else None
+    if step.slot > 0:
+        return Verdict.SUMMED
+    return 0 if step.axis == 0 else None
 
 
-def _attention(step: Step) -> int | None:
+def _three_factors(step: Step) -> Found:
+    """A bilinear map: both inputs row by row, its weight collects all rows."""
+    if step.slot == 1:
+        return Verdict.SUMMED
+    return step.axis if step.axis < len(step.above) - 1 else None
+
+
+def _attention(step: Step) -> Found:
     """The first dimension is a batch for queries, keys and values."""
-    same = step.below[0] == step.above[0]
-    return 0 if step.slot < 3 and step.axis == 0 and same else None
+    return 0 if step.slot < 3 and step.axis == 0 else None
 
 
 def _spatial(width: int) -> Passage:
@@ -118,42 +182,66 @@ def _spatial(width: int) -> Passage:
     return lambda step: step.axis if step.axis < len(step.above) - width else None
 
 
-def _padding(step: Step) -> int | None:
+def _padding(step: Step) -> Found:
     """Padding of the last dimensions, two numbers each."""
     padded = len(attribute(step.node, "_saved_pad")) // 2
     return step.axis if step.axis < len(step.above) - padded else None
 
 
-def _layer_norm(step: Step) -> int | None:
+def _layer_norm(step: Step) -> Found:
     """Normalisation over trailing dimensions."""
+    if step.slot > 0:
+        return Verdict.SUMMED
     trailing = len(attribute(step.node, "_saved_normalized_shape"))
-    return step.axis if step.slot == 0 and step.axis < len(step.above) - trailing else None
+    return step.axis if step.axis < len(step.above) - trailing else Verdict.MIXED
 
 
-def _batch_norm(step: Step) -> int | None:
-    """Normalisation with stored statistics; with those of the batch nothing is separate."""
-    fixed = step.slot == 0 and not attribute(step.node, "_saved_training")
-    return step.axis if fixed else None
+def _batch_norm(step: Step) -> Found:
+    """Normalisation channel by channel, over all else unless the statistics are stored ones."""
+    if step.slot > 0:
+        return Verdict.SUMMED
+    fixed = not getattr(step.node, "_saved_training", True)
+    # Instance normalisation is this node with the samples folded into the channels.
+    return step.axis if fixed or step.axis == 1 else Verdict.MIXED
 
 
-def _along(name: str, *, stacked: bool = False) -> Passage:
+def _lookup(step: Step) -> Found:
+    """Rows of a table, which collects what all indices say."""
+    return Verdict.SUMMED if step.slot == 0 else None
+
+
+def _normalised(step: Step) -> Found:
+    """Softmax along one dimension."""
+    (dim,) = _dims_of(step.node, "dim", len(step.above))
+    return Verdict.MIXED if dim == step.axis else step.axis
+
+
+def _along(*, stacked: bool = False) -> Passage:
     """Operations along one dimension, which must not be that of the samples."""
 
-    def passage(step: Step) -> int | None:
-        (dim,) = _dims(step, name, len(step.above))
-        same = len(step.below) == len(step.above) - stacked
-        if dim == step.axis or not same:
+    def passage(step: Step) -> Found:
+        (dim,) = _dims_of(step.node, "dim", len(step.above))
+        if dim == step.axis:
             return None
-        axis = step.axis - (stacked and step.axis > dim)
-        return axis if step.below[axis] == step.above[step.axis] else None
+        return step.axis - (stacked and step.axis > dim)
 
     return passage
 
 
-def _reduction(step: Step) -> int | None:
+def _slice(step: Step) -> Found:
+    """Part of one dimension."""
+    (dim,) = _dims_of(step.node, "dim", len(step.above))
+    if dim != step.axis:
+        return step.axis
+    owners = np.full(step.below[dim], -1)
+    owners[_saved_slice(step.node)] = step.owners
+    return Place(dim, owners)
+
+
+def _reduction(step: Step) -> Found:
     """A sum, a mean or an extremum over some dimensions: the gradient spreads along them."""
     ndim = len(step.below)
-    dims = _dims(step, "dim", ndim)
+    dims = _dims_of(step.node, "dim", ndim)
     if not dims:
         return None
     if attribute(step.node, "_saved_keepdim"):
@@ -161,35 +249,58 @@ def _reduction(step: Step) -> int | None:
     return [d for d in range(ndim) if d not in dims][step.axis]
 
 
-def _selection(step: Step) -> int | None:
+def _selection(step: Step) -> Found:
     """One index of a dimension."""
-    (dim,) = _dims(step, "dim", len(step.below))
+    (dim,) = _dims_of(step.node, "dim", len(step.below))
     return step.axis + (step.axis >= dim)
 
 
-def _reshape(step: Step) -> int | None:
-    """The same entries in the same order: samples must be outermost in some dimension again."""
-    period = math.prod(step.above[step.axis :])
-    for axis in range(len(step.below)):
-        inner = math.prod(step.below[axis:])
-        if inner == period and step.below[axis] % step.samples == 0:
-            return axis
+def _reshape(step: Step) -> Found:
+    """The same entries in the same order: the samples must lie along one dimension again."""
+    outer, size = math.prod(step.above[: step.axis]), step.above[step.axis]
+    inner = math.prod(step.above[step.axis + 1 :])
+    start, stop = _covering(step.below, outer, outer * size)
+    if start is None or stop is None:
+        return None
+    span = step.below[start:stop]
+    before = outer // math.prod(step.below[:start])
+    grid = np.broadcast_to(step.owners[:, None], (before, size, math.prod(span) // before // size))
+    if math.prod(step.below[stop:]) * grid.shape[2] != inner:
+        return None
+    grid = grid.reshape(span)
+    for dim in range(len(span)):
+        rows = np.moveaxis(grid, dim, 0).reshape(span[dim], -1)
+        if (rows == rows[:, :1]).all():
+            return Place(start + dim, rows[:, 0].copy())
     return None
 
 
-def _transposition(step: Step) -> int | None:
+def _covering(shape: tuple[int, ...], low: int, high: int) -> tuple[int | None, int | None]:
+    """The fewest dimensions of a shape whose index steps span those from `low` to `high`."""
+    start = None
+    product = 1
+    for dim, size in enumerate(shape):
+        if product <= low and low % product == 0:
+            start = dim
+        product *= size
+        if product >= high and product % high == 0:
+            return start, dim + 1
+    return start, None
+
+
+def _transposition(step: Step) -> Found:
     """Two dimensions exchanged."""
-    first = _dims(step, "dim0", len(step.above))[0]
-    second = _dims(step, "dim1", len(step.above))[0]
+    first = _dims_of(step.node, "dim0", len(step.above))[0]
+    second = _dims_of(step.node, "dim1", len(step.above))[0]
     return {first: second, second: first}.get(step.axis, step.axis)
 
 
-def _permutation(step: Step) -> int | None:
+def _permutation(step: Step) -> Found:
     """Dimensions in another order."""
-    return _dims(step, "dims", len(step.above))[step.axis]
+    return _dims_of(step.node, "dims", len(step.above))[step.axis]
 
 
-def _matrix_transposition(step: Step) -> int | None:
+def _matrix_transposition(step: Step) -> Found:
     """Rows and columns exchanged."""
     return 1 - step.axis if len(step.above) == 2 else step.axis
 
@@ -222,11 +333,15 @@ _FAMILIES: tuple[tuple[str, Passage], ...] = (
     (_POOLS_3D, _spatial(3)),
     ("ConstantPadNd0", _padding),
     ("NativeLayerNorm0", _layer_norm),
-    ("NativeBatchNorm0", _batch_norm),
-    ("LogSoftmax0 Softmax0 Slice0 Gather0 Cat0", _along("dim")),
-    ("Stack0", _along("dim", stacked=True)),
+    ("NativeBatchNorm0 CudnnBatchNorm0 MiopenBatchNorm0", _batch_norm),
+    ("Embedding0 EmbeddingBag0", _lookup),
+    ("Trilinear0", _three_factors),
+    ("LogSoftmax0 Softmax0", _normalised),
+    ("Slice0", _slice),
+    ("Gather0 Cat0 Split0 SplitWithSizes0 UnsafeSplit0", _along()),
+    ("Stack0", _along(stacked=True)),
     (_REDUCTIONS, _reduction),
-    ("Select0", _selection),
+    ("Select0 Unbind0", _selection),
     (_RESHAPES, _reshape),
     ("Transpose0", _transposition),
     ("Permute0", _permutation),
@@ -237,4 +352,22 @@ PASSAGES: dict[str, Passage] = {
     f"{name[:-1]}Backward{name[-1]}": passage
     for names, passage in _FAMILIES
     for name in names.split()
+}
+
+# Operations that read nothing but their inputs: no mask, no index, no target.
+PURE = frozenset(PASSAGES) - {
+    f"{name[:-1]}Backward{name[-1]}"
+    for name in [
+        "BinaryCrossEntropy0",
+        "BinaryCrossEntropyWithLogits0",
+        "Embedding0",
+        "EmbeddingBag0",
+        "Gather0",
+        "MaskedFill0",
+        "MaskedFill1",
+        "NativeDropout0",
+        "NllLoss0",
+        "NllLoss2D0",
+        "Where0",
+    ]
 }

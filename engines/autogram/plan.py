@@ -1,12 +1,17 @@
 """Decides how the gradients of every parameter are contracted, as data."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from engines.autogram.graph import Graph
+from engines.autogram.graph import Graph, Use
+from engines.autogram.places import Place, Shared, Unknown
 from engines.autogram.rules import Role, find
+from engines.autogram.separation import Separation
+
+# Rules whose uses of one weight have cross terms in closed form.
+TIED = frozenset({"embedding", "linear"})
 
 
 @dataclass(frozen=True)
@@ -16,11 +21,13 @@ class Member:
     Attributes:
         parameter: Its index among those tracked.
         roles: For every node of the group what the parameter does there.
+        slots: For every node which argument it is.
         transposed: For every node whether it sees the parameter transposed.
     """
 
     parameter: int
     roles: tuple[Role, ...]
+    slots: tuple[int, ...]
     transposed: tuple[bool, ...]
 
 
@@ -43,11 +50,15 @@ class Plan:
 
     Attributes:
         groups: Parameters contracted by rules.
+        places: For every node of a group where the samples are in its output gradient.
         general: Parameters that take the general path, with the reason in words.
+        reasons: For every use, in walk order, why it is treated so, in words.
     """
 
     groups: tuple[Group, ...]
+    places: dict[int, Place]
     general: dict[int, str]
+    reasons: tuple[str, ...]
 
     @property
     def nodes(self) -> tuple[int, ...]:
@@ -55,13 +66,19 @@ class Plan:
         return tuple(sorted({node for group in self.groups for node in group.nodes}))
 
 
-def make_plan(graph: Graph, parameters: Sequence[Tensor], mixed: Collection[int] = ()) -> Plan:
+def make_plan(
+    graph: Graph,
+    parameters: Sequence[Tensor],
+    separation: Separation | None = None,
+    labels: Sequence[str] = (),
+) -> Plan:
     """Give every parameter a rule for all its uses, or the general path.
 
     Args:
         graph: The graph of the objectives.
         parameters: Tracked parameters.
-        mixed: Nodes in which the samples are not where a rule needs them.
+        separation: Where the samples are; None if there is one, the whole batch.
+        labels: One for each parameter, if parameters with different ones may not share a group.
 
     Returns:
         The plan.
@@ -69,36 +86,70 @@ def make_plan(graph: Graph, parameters: Sequence[Tensor], mixed: Collection[int]
     Raises:
         RuntimeError: Saved tensors were freed.
     """
-    general = dict.fromkeys(sorted(graph.entangled), "is itself the output")
-    claimed: dict[int, list[tuple[int, Role, bool]]] = {}
+    general = dict.fromkeys(sorted(graph.entangled), "is itself an objective")
+    claimed: dict[int, list[tuple[int, Role, int, bool]]] = {}
+    places: dict[int, Place] = {}
+    reasons = []
     for use in graph.uses:
-        node = graph.nodes[use.node]
         entries = claimed.setdefault(use.parameter, [])
-        rule = find(node.name())
-        if rule is None:
-            general.setdefault(use.parameter, f"{node.name()} has no rule")
+        found = _claim(graph, use, parameters[use.parameter], separation)
+        if isinstance(found, tuple) and any(index == use.node for index, *_ in entries):
+            found = f"{graph.nodes[use.node].name()} uses it more than once"
+        if isinstance(found, str):
+            general.setdefault(use.parameter, found)
+            reasons.append(found)
             continue
-        if use.node in mixed:
-            general.setdefault(use.parameter, f"samples are mixed in {node.name()}")
-            continue
-        if parameters[use.parameter]._backward_hooks:
-            # A hook on a parameter may change its gradient, which only autograd can run.
-            general.setdefault(use.parameter, "has a hook")
-            continue
-        role = rule.role(node, use.slot, parameters[use.parameter], use.transposed)
-        if role is None:
-            general.setdefault(use.parameter, f"the rule for {node.name()} declined")
-        elif any(index == use.node for index, _, _ in entries):
-            general.setdefault(use.parameter, f"{node.name()} uses it more than once")
-        else:
-            entries.append((use.node, role, use.transposed))
-    groups: dict[tuple[int, ...], list[Member]] = {}
+        role, places[use.node] = found
+        entries.append((use.node, role, use.slot, use.transposed))
+        reasons.append("")
+    groups: dict[tuple[tuple[int, ...], str], list[Member]] = {}
     for parameter, entries in claimed.items():
         if parameter in general:
             continue
-        nodes, roles, transposed = zip(*sorted(entries), strict=True)
-        groups.setdefault(nodes, []).append(Member(parameter, roles, transposed))
+        nodes, roles, slots, transposed = zip(*sorted(entries), strict=True)
+        names = {rule.name for node in nodes if (rule := find(graph.nodes[node].name()))}
+        built = {*roles} <= {"bias", "scale"}
+        if len(names) > 1 and not built and not names <= TIED:
+            general[parameter] = (
+                f"is used by operations of different rules ({', '.join(sorted(names))})"
+            )
+            continue
+        together = groups.setdefault((nodes, labels[parameter] if labels else ""), [])
+        if any(other.roles == roles for other in together):
+            general[parameter] = "another parameter has the same role in the same operations"
+            continue
+        together.append(Member(parameter, roles, slots, transposed))
     return Plan(
-        groups=tuple(Group(nodes, tuple(members)) for nodes, members in groups.items()),
+        groups=tuple(Group(nodes, tuple(members)) for (nodes, _), members in groups.items()),
+        places=places,
         general=general,
+        reasons=tuple(
+            reason or general.get(use.parameter, "")
+            for use, reason in zip(graph.uses, reasons, strict=True)
+        ),
     )
+
+
+def _claim(
+    graph: Graph, use: Use, parameter: Tensor, separation: Separation | None
+) -> tuple[Role, Place] | str:
+    """Find the role that a rule gives to one use, or say why there is none."""
+    node = graph.nodes[use.node]
+    rule = find(node.name())
+    if rule is None:
+        return f"{node.name()} has no rule"
+    state = Place.whole(0) if separation is None else separation.state(use.node)
+    if isinstance(state, Shared):
+        return f"{node.name()} reads no samples, so its gradient is a sum over them"
+    if isinstance(state, Unknown):
+        return f"{node.name()} {state.reason}"
+    if parameter._backward_hooks:
+        # A hook on a parameter may change its gradient, which only autograd can run.
+        return "has a hook"
+    place = rule.place(node, state)
+    role = None
+    if place is not None:
+        role = rule.role(node, use.slot, parameter, use.transposed, place)
+    if role is None or place is None:
+        return f"the rule for {node.name()} declined"
+    return role, place

@@ -79,13 +79,28 @@ class TiedLayers(nn.Module):
 class TiedHead(nn.Module):
     """Language model whose head is its embedding."""
 
-    def __init__(self) -> None:
+    def __init__(self, padding_idx: int | None = None, twice: bool = False) -> None:
         super().__init__()
-        self.embedding, self.head = nn.Embedding(9, 4), nn.Linear(4, 9, bias=False)
+        self.embedding = nn.Embedding(9, 4, padding_idx=padding_idx)
+        self.head, self.twice = nn.Linear(4, 9, bias=False), twice
         self.head.weight = self.embedding.weight
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(torch.tanh(self.embedding(x)))
+        h = torch.tanh(self.embedding(x))
+        if self.twice:
+            h = h + torch.tanh(self.embedding(8 - x)) @ self.head.weight.T @ self.head.weight
+        return self.head(h)
+
+
+class Pair(nn.Module):
+    """A bilinear map of two parts of a sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Bilinear(3, 3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x[:, 0], x[:, 1])
 
 
 class Twice(nn.Module):
@@ -110,6 +125,45 @@ class FreeParameter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.child(x * self.scale) + self.scale[:3]
+
+
+class Affine(nn.Module):
+    """Parameters that are broadcast in sums, differences and products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.shift = nn.Parameter(torch.randn(3, 1)), nn.Parameter(torch.randn(4))
+        self.gain, self.less = nn.Parameter(torch.randn(1)), nn.Parameter(torch.randn(1, 3, 4))
+        self.taken, self.only = nn.Parameter(torch.randn(4)), nn.Parameter(torch.randn(3, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.scale * x + self.shift) * self.gain
+        return (h - self.taken).tanh() * self.less + torch.add(self.only - x, self.taken, alpha=2)
+
+
+class OwnForEverySample(nn.Module):
+    """A parameter with one row for each sample of the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.randn(5, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x + self.rows) * self.rows
+
+
+class Frozen(nn.Module):
+    """Batch normalisation with stored statistics that are not trivial."""
+
+    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.norm = norm.eval()
+        for statistic, low in ((norm.running_mean, -1.0), (norm.running_var, 0.5)):
+            assert statistic is not None
+            statistic.uniform_(low, 2.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x)
 
 
 class FunctionalParent(nn.Module):
@@ -264,11 +318,45 @@ CONVOLUTIONS = [
     case(_cnn, x=(5, 2, 8, 8), id="cnn with group norm"),
 ]
 
-GENERAL = [
+BROADCAST = [
+    case(lambda: nn.LayerNorm(4), x=(5, 4), id="layer norm of one row"),
     case(lambda: nn.LayerNorm((3, 4)), x=(5, 3, 4), id="layer norm"),
+    case(lambda: nn.LayerNorm(4, bias=False), x=(5, 3, 4), id="layer norm without bias"),
+    case(lambda: Twice(nn.LayerNorm(4)), x=(5, 3, 4), id="layer norm called twice"),
+    case(lambda: nn.RMSNorm(4), x=(5, 3, 4), id="rms norm"),
+    case(lambda: nn.GroupNorm(2, 4), x=(5, 4), id="group norm without positions"),
+    case(lambda: nn.GroupNorm(2, 4), x=(5, 4, 3, 2), id="group norm"),
+    case(lambda: _without(nn.GroupNorm(2, 4), "bias"), x=(5, 4, 3), id="group norm, frozen bias"),
+    case(lambda: Frozen(nn.BatchNorm1d(4)), x=(5, 4), id="batch norm in eval mode"),
+    case(lambda: Frozen(nn.BatchNorm2d(3)), x=(5, 3, 2, 2), id="batch norm 2d in eval mode"),
     case(lambda: nn.InstanceNorm2d(3, affine=True), x=(4, 3, 4, 4), id="instance norm"),
+    case(Affine, x=(5, 3, 4), id="affine"),
+    case(OwnForEverySample, x=(5, 4), id="own row for every sample"),
+]
+
+TABLES = [
     case(lambda: nn.Embedding(7, 4), x=(5, 3), integers=7, id="embedding"),
+    case(lambda: nn.Embedding(7, 4), x=(5,), integers=7, id="embedding of one index"),
+    case(lambda: nn.Embedding(7, 4), x=(3, 2, 4), integers=7, id="embedding of a grid"),
+    case(lambda: nn.Embedding(7, 4, padding_idx=2), x=(5, 6), integers=7, id="padded embedding"),
+    case(
+        lambda: nn.Embedding(7, 4, scale_grad_by_freq=True),
+        x=(5, 3),
+        integers=7,
+        id="embedding scaled by frequency",
+    ),
+    case(lambda: nn.Embedding(7, 4, max_norm=1.0), x=(5, 3), integers=7, id="renormalised"),
     case(lambda: nn.Embedding(7, 4, sparse=True), x=(5, 3), integers=7, id="sparse embedding"),
+    case(lambda: nn.EmbeddingBag(7, 4), x=(5, 3), integers=7, id="embedding bag"),
+    case(TiedHead, x=(4, 3), integers=9, id="tied embedding and head"),
+    case(TiedHead, x=(4,), integers=9, id="tied embedding and head, one position"),
+    case(lambda: TiedHead(padding_idx=1), x=(4, 6), integers=9, id="tied and padded"),
+    case(lambda: TiedHead(twice=True), x=(4, 3), integers=9, id="tied three times"),
+]
+
+GENERAL = [
+    case(lambda: nn.PReLU(3), x=(4, 3, 2), id="prelu"),
+    case(Pair, x=(4, 2, 3), id="bilinear"),
     case(lambda: nn.LSTM(4, 5, batch_first=True), x=(4, 3, 4), id="lstm"),
     case(lambda: nn.LSTM(4, 5), x=(3, 4, 4), batch_first=False, id="lstm, time first"),
     case(lambda: nn.GRU(4, 3, batch_first=True), x=(4, 3, 4), id="gru"),
@@ -287,7 +375,6 @@ GENERAL = [
     case(Tied, x=(5, 6), id="tied autoencoder"),
     case(Tied, x=(5, 2, 6), id="tied autoencoder, two positions"),
     case(TiedLayers, x=(4, 5), id="tied layers"),
-    case(TiedHead, x=(4, 3), integers=9, id="tied embedding and head"),
     case(lambda: Twice(nn.Linear(4, 4)), x=(5, 4), id="called twice"),
     case(lambda: Twice(nn.Linear(4, 4), reduce=True), x=(5, 3, 4), id="called twice, other shape"),
     case(FreeParameter, x=(5, 4), id="free parameter"),
@@ -298,4 +385,4 @@ GENERAL = [
     case(BiasShared, x=(4, 2, 5), id="bias shared across operations"),
 ]
 
-CASES = [*LINEAR, *CONVOLUTIONS, *GENERAL]
+CASES = [*LINEAR, *CONVOLUTIONS, *BROADCAST, *TABLES, *GENERAL]

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from engines.autogram.rules.base import add_outer, blocks
+from engines.autogram.rules.base import WORKSPACE_BYTES, Price, add_outer, blocks
 
 # One element of the t×t similarities costs as much as about this many multiply-adds: it is
 # written by a product, read, multiplied and summed.
@@ -53,6 +53,32 @@ def choose_contraction(left: torch.Size, right: torch.Size) -> Contraction:
     if positions == 1 or input_output < per_sample:
         return Contraction("input-output", input_output, per_sample)
     return Contraction("per-sample", per_sample, input_output)
+
+
+def contraction_price(left: torch.Size, right: torch.Size) -> Price:
+    """Price of the contraction that would be chosen.
+
+    Args:
+        left: Shape [k or 1, b, t, o].
+        right: Shape [k or 1, b, t, i].
+
+    Returns:
+        The price.
+    """
+    chosen = choose_contraction(left, right)
+    samples, positions = left[1:3]
+    objectives = max(left[0], right[0]) * samples
+    other = "per-sample" if chosen.form == "input-output" else "input-output"
+    if chosen.form == "per-sample":
+        block = objectives * left[3] * right[3]
+    else:
+        block = 2 * (samples * positions) ** 2
+    return Price(
+        chosen.form,
+        chosen.multiply_adds,
+        min(4 * block, WORKSPACE_BYTES),
+        ((other, chosen.alternative),),
+    )
 
 
 def add_products(total: Tensor, left: Tensor, right: Tensor, *, ones: bool) -> None:

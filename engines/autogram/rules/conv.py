@@ -1,25 +1,44 @@
 """Convolutions of every kind: 1d to 3d, grouped, strided, dilated, padded, transposed."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from functools import reduce
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from engines.autogram.graph import attribute, output_dtype
-from engines.autogram.rules.base import Factors, Role, Rule, add_outer, blocks, readable
-from engines.autogram.rules.contraction import add_products
+from engines.autogram.graph import attribute, output_dtype, output_shape
+from engines.autogram.places import Place
+from engines.autogram.rules.base import (
+    Counts,
+    Factors,
+    Part,
+    Price,
+    Role,
+    Rule,
+    add_outer,
+    add_rows,
+    blocks,
+    part_of,
+    readable,
+    rows_price,
+)
+from engines.autogram.rules.contraction import add_products, contraction_price
 from engines.autogram.rules.geometry import Geometry
 from engines.autogram.rules.registry import register
-from engines.autogram.rules.unfolding import unfolded_sides, worth_unfolding
+from engines.autogram.rules.unfolding import positions_allow, unfolded_sides, worth_unfolding
 
 
 @register("ConvolutionBackward0")
 class ConvolutionRule(Rule):
     """Per-sample weight gradients by one grouped convolution, or the linear form."""
 
-    def role(self, node: Node, slot: int, parameter: Tensor, transposed: bool) -> Role | None:
+    name = "convolution"
+
+    def role(
+        self, node: Node, slot: int, parameter: Tensor, transposed: bool, place: Place
+    ) -> Role | None:
         """See `Rule.role`."""
         real = parameter.is_floating_point() and not output_dtype(node).is_complex
         if not real or transposed:
@@ -28,43 +47,54 @@ class ConvolutionRule(Rule):
             return "weight" if readable(node, "input", "weight") else None
         return "bias" if slot == 2 else None
 
-    def inputs(self, node: Node) -> Tensor:
+    def inputs(self, node: Node, slot: int, dtype: torch.dtype) -> Tensor:
         """See `Rule.inputs`."""
         tensor: Tensor = attribute(node, "_saved_input")
-        return tensor
+        return tensor.detach().to(dtype)
 
-    def accumulate(
-        self,
-        total: Tensor,
-        roles: Mapping[Role, Sequence[bool]],
-        factors: Sequence[Factors],
-    ) -> None:
+    def accumulate(self, total: Tensor, parts: Sequence[Part], factors: Sequence[Factors]) -> None:
         """See `Rule.accumulate`.
 
         Gradients are built for some output channels (or groups) at a time: they are disjoint
         entries of the weight, so their shares of J Jᵀ add up and nothing is computed twice.
         """
-        geometries = [Geometry.of(f.node) for f in factors] if "weight" in roles else []
+        weight, bias = part_of("weight", parts), part_of("bias", parts)
+        geometries = [] if weight is None else [Geometry.of(f.node) for f in factors]
         pairs = list(zip(geometries, factors, strict=False))
         if pairs and all(worth_unfolding(g, f) for g, f in pairs):
             left, right = unfolded_sides(geometries, factors)
-            add_products(total, left, right, ones="bias" in roles)
+            add_products(total, left, right, ones=bias is not None)
             return
-        if "bias" in roles:
-            add_outer(total, reduce(torch.add, map(self.bias_rows, factors)))
+        if bias is not None:
+            add_rows(total, self, bias, factors)
         if not pairs:
             return
         # Uses of one weight share its shape; where their channels are cut differently, the blocks
         # of one would not be those of another.
         whole = len({(g.groups, g.transposed) for g in geometries}) > 1
         for block in [None] if whole else _channel_blocks(geometries[0], factors[0]):
-            parts = (_weight_rows(f, g, block) for g, f in pairs)
-            add_outer(total, reduce(torch.add, parts))
+            built = (_weight_rows(f, g, block) for g, f in pairs)
+            add_outer(total, reduce(torch.add, built))
 
-    def bias_rows(self, factors: Factors) -> Tensor:
-        """See `Rule.bias_rows`."""
+    def rows(self, role: Role, factors: Factors, shape: torch.Size) -> Tensor:
+        """See `Rule.rows`."""
         d = factors.outputs
         return d.sum((2, *range(4, d.dim()))).flatten(0, 1)
+
+    def price(self, node: Node, role: Role, shape: torch.Size, counts: Counts) -> Price:
+        """See `Rule.price`."""
+        output = output_shape(node)
+        positions = max(1, output[0] // counts.samples) * math.prod(output[2:])
+        if role == "bias":
+            return rows_price(counts, shape.numel(), positions * shape.numel())
+        geometry = Geometry.of(node)
+        wide = math.prod(shape[1:])
+        folded = rows_price(counts, shape.numel(), positions * shape.numel())
+        few = positions_allow(geometry, positions, counts.samples * positions * wide * 4)
+        if not few:
+            return folded
+        left = torch.Size((counts.losses, counts.samples, positions, shape[0]))
+        return contraction_price(left, torch.Size((1, counts.samples, positions, wide)))
 
 
 def _channel_blocks(geometry: Geometry, factors: Factors) -> list[slice]:

@@ -1,15 +1,26 @@
 """Linear maps: `y = x Wᵀ + b` and `y = x W`, as autograd records them."""
 
-from collections.abc import Mapping, Sequence
-from functools import reduce
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
 from engines.autogram.graph import attribute, output_dtype, output_shape
-from engines.autogram.rules.base import Factors, Role, Rule, add_outer, readable
-from engines.autogram.rules.contraction import add_products
+from engines.autogram.places import Place
+from engines.autogram.rules.base import (
+    Counts,
+    Factors,
+    Part,
+    Price,
+    Role,
+    Rule,
+    add_rows,
+    part_of,
+    readable,
+    rows_price,
+)
+from engines.autogram.rules.contraction import add_products, contraction_price
 from engines.autogram.rules.registry import register
 
 
@@ -22,7 +33,11 @@ class LinearRule(Rule):
     autoencoder) are joined along positions and cross terms come of themselves.
     """
 
-    def role(self, node: Node, slot: int, parameter: Tensor, transposed: bool) -> Role | None:
+    name = "linear"
+
+    def role(
+        self, node: Node, slot: int, parameter: Tensor, transposed: bool, place: Place
+    ) -> Role | None:
         """See `Rule.role`."""
         real = parameter.is_floating_point() and not output_dtype(node).is_complex
         if not real or parameter.layout != torch.strided:
@@ -36,37 +51,56 @@ class LinearRule(Rule):
         # Any other shape was broadcast, along the samples perhaps.
         return "bias" if slot == 0 and tuple(parameter.shape) == output_shape(node)[1:] else None
 
-    def inputs(self, node: Node) -> Tensor:
+    def data(self, node: Node, slot: int) -> Tensor | None:
+        """See `Rule.data`."""
+        name, weight = ("self", 1) if node.name() == "MmBackward0" else ("mat1", 2)
+        if slot != weight or not readable(node, name):
+            return None
+        tensor: Tensor = attribute(node, f"_saved_{name}")
+        return tensor
+
+    def inputs(self, node: Node, slot: int, dtype: torch.dtype) -> Tensor:
         """See `Rule.inputs`."""
         saved = "_saved_self" if node.name() == "MmBackward0" else "_saved_mat1"
         tensor: Tensor = attribute(node, saved)
-        return tensor
+        return tensor.detach().to(dtype)
 
-    def accumulate(
-        self,
-        total: Tensor,
-        roles: Mapping[Role, Sequence[bool]],
-        factors: Sequence[Factors],
-    ) -> None:
+    def accumulate(self, total: Tensor, parts: Sequence[Part], factors: Sequence[Factors]) -> None:
         """See `Rule.accumulate`."""
-        with_bias = "bias" in roles
-        if "weight" in roles:
-            flags = roles["weight"]
-            # A bias is a further column of ones in X, as long as X is on one side throughout.
-            joined = with_bias and all(flags)
-            left, right = _sides(flags, factors)
+        weight, bias = part_of("weight", parts), part_of("bias", parts)
+        # A bias is a further column of ones in X, as long as X is on one side throughout.
+        joined = weight is not None and bias is not None and all(weight.transposed)
+        if weight is not None:
+            left, right = sides(weight.transposed, factors)
             add_products(total, left, right, ones=joined)
-            with_bias = with_bias and not joined
-        if with_bias:
-            add_outer(total, reduce(torch.add, map(self.bias_rows, factors)))
+        if bias is not None and not joined:
+            add_rows(total, self, bias, factors)
 
-    def bias_rows(self, factors: Factors) -> Tensor:
-        """See `Rule.bias_rows`."""
+    def rows(self, role: Role, factors: Factors, shape: torch.Size) -> Tensor:
+        """See `Rule.rows`."""
         return factors.outputs.sum(2).flatten(0, 1)
 
+    def price(self, node: Node, role: Role, shape: torch.Size, counts: Counts) -> Price:
+        """See `Rule.price`."""
+        positions = max(1, output_shape(node)[0] // counts.samples)
+        if role == "bias":
+            return rows_price(counts, shape.numel(), positions * shape.numel())
+        left = torch.Size((counts.losses, counts.samples, positions, shape[0]))
+        right = torch.Size((1, counts.samples, positions, shape[1]))
+        return contraction_price(left, right)
 
-def _sides(flags: Sequence[bool], factors: Sequence[Factors]) -> tuple[Tensor, Tensor]:
-    """Join the factors of all uses along positions, rows of W on the left, columns right."""
+
+def sides(flags: Sequence[bool], factors: Sequence[Factors]) -> tuple[Tensor, Tensor]:
+    """Join the factors of all uses along positions.
+
+    Args:
+        flags: For every use whether it sees W transposed.
+        factors: Factors of the uses.
+
+    Returns:
+        What spans the rows of W, shape [k or 1, b, t, rows], and what spans its columns, shape
+        [k or 1, b, t, columns]: the gradient of a sample is the product of both over positions.
+    """
     losses = len(factors[0].outputs)
     mixed = len(set(flags)) > 1
     lefts, rights = [], []

@@ -26,14 +26,24 @@ def worth_unfolding(geometry: Geometry, factors: Factors) -> bool:
     Returns:
         Whether it applies, positions are few, and the unfolded input fits the workspace.
     """
-    spatial = factors.outputs.shape[4:]
-    if geometry.groups != 1 or geometry.transposed:
-        return False
-    positions = math.prod(factors.outputs.shape[2:3] + spatial)
+    positions = math.prod(factors.outputs.shape[2:3] + factors.outputs.shape[4:])
     entries = factors.inputs.shape[0] * positions * math.prod(geometry.weight[1:])
-    return (
-        positions <= _MOST_POSITIONS and entries * factors.inputs.element_size() <= WORKSPACE_BYTES
-    )
+    return positions_allow(geometry, positions, entries * factors.inputs.element_size())
+
+
+def positions_allow(geometry: Geometry, positions: int, unfolded_bytes: int) -> bool:
+    """Tell whether the linear form applies and pays.
+
+    Args:
+        geometry: Attributes of the convolution.
+        positions: Of one sample.
+        unfolded_bytes: Size of the unfolded input.
+
+    Returns:
+        Whether there is one group, positions are few, and the unfolded input fits the workspace.
+    """
+    plain = geometry.groups == 1 and not geometry.transposed
+    return plain and positions <= _MOST_POSITIONS and unfolded_bytes <= WORKSPACE_BYTES
 
 
 def unfolded_sides(

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engines.autogram import Engine
+from engines.errors import BatchMixedError
 from tests.support.reference import reference_gramian
 from tests.support.tolerances import assert_close
 
@@ -32,20 +33,32 @@ def _exact_at_every_call(
         assert_close(engine.compute_gramian(found), expected)
 
 
-def test_hinge_on_a_batch_mean_that_opens() -> None:
+def _refused_at_every_call(
+    losses: Losses, shape: tuple[int, ...], variants: Sequence[object]
+) -> None:
+    """Mixing is found whether or not it acts on this call's data."""
+    torch.manual_seed(0)
+    layer = nn.Linear(shape[-1], 4).double()
+    engine = Engine(layer, batch_dim=0)
+    for seed, variant in enumerate(variants):
+        with pytest.raises(BatchMixedError):
+            engine.compute_gramian(losses(layer, _draw(*shape, seed=seed), variant))
+
+
+def test_hinge_on_a_batch_mean_before_and_after_it_opens() -> None:
     def losses(layer: nn.Module, x: Tensor, shift: object) -> Tensor:
         y = layer(x).sum(1)
         return y.square() + F.relu(y.mean() + shift)
 
-    _exact_at_every_call(losses, (6, 3), [-100.0, 100.0, -100.0])
+    _refused_at_every_call(losses, (6, 3), [-100.0, 100.0, -100.0])
 
 
-def test_mixing_that_begins_after_many_steps() -> None:
+def test_mixing_behind_a_gate_that_is_shut() -> None:
     def losses(layer: nn.Module, x: Tensor, gate: object) -> Tensor:
         y = layer(x).square().sum(1)
         return y + gate * y.mean()
 
-    _exact_at_every_call(losses, (6, 3), [0.0] * 40 + [1.0])
+    _refused_at_every_call(losses, (6, 3), [0.0, 1.0])
 
 
 def test_samples_in_another_order() -> None:
@@ -60,6 +73,7 @@ def test_sorted_losses() -> None:
         return layer(x).sum(1).sort().values.square()
 
     _exact_at_every_call(losses, (2, 3), [None] * 6)
+    _exact_at_every_call(losses, (7, 3), [None] * 3)
 
 
 @pytest.mark.parametrize("scatter", ["index_add", "split"])
@@ -105,7 +119,7 @@ def test_in_batch_negatives_that_become_active() -> None:
         distance = torch.cdist(y, y) + 1e3 * torch.eye(6, dtype=x.dtype)
         return y.square().sum(1) + F.relu(margin - distance.min(1).values)
 
-    _exact_at_every_call(losses, (6, 4), [0.0, 5.0])
+    _refused_at_every_call(losses, (6, 4), [0.0, 5.0])
 
 
 def test_objectives_of_another_dimension() -> None:
@@ -120,6 +134,7 @@ def test_objectives_of_another_dimension() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("strength", [0.5, 0.1, 0.01])
 def test_half_precision_does_not_hide_mixing(dtype: torch.dtype, strength: float) -> None:
+    # The matrix sums over samples and no operation reads the layer's rows by sample: exact.
     for seed in range(5):
         torch.manual_seed(seed)
         layer = nn.Linear(8, 8).to(dtype)
@@ -138,10 +153,13 @@ def test_small_gradients_beside_a_half_precision_layer() -> None:
     x = torch.randn(4, 8)
     y = wide(x)
     for scale in (1.0, 1e-7, 1e-9):
-        mixed = scale * (y - y.mean(0)).square().sum(1)
-        losses = mixed + 0 * half(x.half()).squeeze(1).float()
+        own = scale * y.square().sum(1)
+        losses = own + 0 * half(x.half()).squeeze(1).float()
         found = Engine(wide, half, batch_dim=0).compute_gramian(losses)
         assert_close(found, reference_gramian(losses, wide.parameters()), torch.float32)
+        centred = scale * (y - y.mean(0)).square().sum(1)
+        with pytest.raises(BatchMixedError, match="Mean over the batch"):
+            Engine(wide, half, batch_dim=0).compute_gramian(centred)
 
 
 HOOKS: dict[str, Callable[[Tensor], Tensor | None]] = {

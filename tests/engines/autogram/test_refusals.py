@@ -89,9 +89,9 @@ def test_batch_norms_are_all_named() -> None:
     with pytest.raises(BatchMixedError) as caught:
         Engine(model, batch_dim=0).compute_gramian(_losses(model))
     message = str(caught.value)
-    assert "2 of" in message
-    assert "  1  NativeBatchNorm (training)" in message
-    assert "  NativeBatchNorm  NativeBatchNorm (training)" in message
+    assert "2 places" in message
+    assert "\n  1        BatchNorm is in training mode  -> GroupNorm, or eval mode" in message
+    assert "\n  after 2  BatchNorm is in training mode  -> GroupNorm, or eval mode" in message
     assert "batch_dim=None" in message
 
 

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from engines.autogram import Engine
 from engines.autojac import backward
-from engines.errors import UnsupportedGraphError
+from engines.errors import BatchMixedError, UnsupportedGraphError
 from tests.support.reference import reference_gramian
 from tests.support.tolerances import assert_close
 
@@ -157,14 +157,18 @@ def test_convolution_without_positions() -> None:
     assert torch.equal(found, torch.zeros(4, 4, dtype=torch.float64))
 
 
-def test_bias_of_two_rules_beside_a_mixed_use() -> None:
+def test_bias_of_two_rules_beside_a_use_without_samples() -> None:
     torch.manual_seed(9)
     conv, linear = nn.Conv1d(2, 3, 1).double(), nn.Linear(2, 3).double()
     conv.bias = linear.bias
     x = _input(4, 2)
     separate = conv(x.unsqueeze(2)).squeeze(2) + linear(x)
-    for y in (separate, separate + F.relu(linear(x).mean(0))):
+    with_table = separate + F.relu(linear(_input(2, 2)).mean(0))
+    for y in (separate, with_table):
         losses = y.square().sum(1)
         found = Engine(conv, linear, batch_dim=0).compute_gramian(losses)
         expected = reference_gramian(losses, [*conv.parameters(), *linear.parameters()])
         assert_close(found, expected)
+    losses = (separate + F.relu(linear(x).mean(0))).square().sum(1)
+    with pytest.raises(BatchMixedError, match="reads the whole batch"):
+        Engine(conv, linear, batch_dim=0).compute_gramian(losses)

@@ -1,0 +1,184 @@
+"""Where the samples are in the gradient of a tensor, and what is known when they are nowhere."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Owners = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Every index of one dimension belongs to at most one sample.
+
+    Attributes:
+        axis: The dimension; None if the whole tensor belongs to one sample.
+        owners: For every index of that dimension its sample, -1 where no loss reaches; shape
+            [size], or [1] for a whole tensor.
+    """
+
+    axis: int | None
+    owners: Owners
+
+    @classmethod
+    def regular(cls, axis: int, size: int, samples: int) -> "Place":
+        """Samples outermost along a dimension.
+
+        Args:
+            axis: The dimension.
+            size: Its size, a multiple of `samples`.
+            samples: b.
+
+        Returns:
+            The place in which index p belongs to sample p // (size / b).
+        """
+        return cls(axis, np.repeat(np.arange(samples), size // samples))
+
+    @classmethod
+    def whole(cls, sample: int) -> "Place":
+        """A tensor that belongs to one sample.
+
+        Args:
+            sample: Which.
+
+        Returns:
+            The place.
+        """
+        return cls(None, np.array([sample]))
+
+    def moved(self, axis: int) -> "Place":
+        """The same owners along another dimension.
+
+        Args:
+            axis: The dimension.
+
+        Returns:
+            The place.
+        """
+        return Place(axis, self.owners)
+
+    def same(self, other: "Place") -> bool:
+        """Tell whether two places say the same.
+
+        Args:
+            other: The other place.
+
+        Returns:
+            Whether dimension and owners agree.
+        """
+        return self.axis == other.axis and np.array_equal(self.owners, other.owners)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A tensor without samples: its gradient is a sum over them, as that of a weight is.
+
+    Attributes:
+        origin: Index of the node that made it, or of one above that has no samples either.
+    """
+
+    origin: int
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A tensor about which nothing is certain: what is below takes the general path.
+
+    Attributes:
+        reason: Why, in words.
+    """
+
+    reason: str
+
+
+State = Place | Shared | Unknown
+
+
+def merged(first: State, second: State) -> State | None:
+    """Combine what two consumers of one tensor say.
+
+    Args:
+        first: State by one consumer.
+        second: State by another.
+
+    Returns:
+        The state of the sum of both gradients, None if samples are mixed in it.
+    """
+    if isinstance(first, Unknown):
+        return first
+    if isinstance(second, Unknown):
+        return second
+    if isinstance(first, Shared) and isinstance(second, Shared):
+        return first
+    if not (isinstance(first, Place) and isinstance(second, Place)):
+        return None
+    if first.axis == second.axis:
+        known, other = first.owners, second.owners
+        if ((known != other) & (known >= 0) & (other >= 0)).any():
+            return None
+        return Place(first.axis, np.maximum(known, other))
+    sample = max(first.owners.max(), second.owners.max())
+    within = all(np.isin(p.owners, (sample, -1)).all() for p in (first, second))
+    return Place.whole(int(sample)) if within else None
+
+
+class Split:
+    """Brings the samples of tensors with one place to the front.
+
+    Args:
+        place: The place.
+        samples: b.
+    """
+
+    def __init__(self, place: Place, samples: int) -> None:
+        self._axis = place.axis
+        self._samples = samples
+        self._owner = int(place.owners[0])
+        self._rows: Owners | None = None
+        self._inner = False
+        if place.axis is None:
+            return
+        owners = place.owners
+        each, rest = divmod(len(owners), samples)
+        order = np.arange(samples)
+        if not rest and np.array_equal(owners, np.repeat(order, each)):
+            return
+        if not rest and np.array_equal(owners, np.tile(order, each)):
+            self._inner = True
+            return
+        # Row `len(owners)` stands for zeros: samples with fewer rows than others are filled up.
+        counts = np.bincount(owners[owners >= 0], minlength=samples)
+        rows = np.full((samples, int(counts.max(initial=0))), len(owners))
+        for sample in range(samples):
+            own = np.flatnonzero(owners == sample)
+            rows[sample, : len(own)] = own
+        self._rows = rows
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        """Split one tensor.
+
+        Args:
+            tensor: Shape [..., N, ...] with N along the place's dimension.
+
+        Returns:
+            Shape [b, t, …], the other dimensions in order; a view where samples lie regularly. Of a
+            tensor that belongs to one sample, shape [b, 1, …] with all dimensions, the other
+            samples zero.
+        """
+        if self._axis is None:
+            if self._samples == 1:
+                return tensor[None, None]
+            spread = tensor.new_zeros(self._samples, 1, *tensor.shape)
+            spread[self._owner, 0] = tensor
+            return spread
+        rows = tensor.movedim(self._axis, 0)
+        if self._rows is not None:
+            index = torch.from_numpy(self._rows).to(rows.device)
+            padded = torch.cat([rows, rows.new_zeros(1, *rows.shape[1:])])
+            return padded[index]
+        if self._inner:
+            return rows.unflatten(0, (-1, self._samples)).transpose(0, 1)
+        return rows.unflatten(0, (self._samples, -1))

@@ -1,0 +1,158 @@
+"""Parameters that are multiplied or added entry by entry, and the affine part of normalisations."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+
+from engines.autogram.graph import attribute, output_dtype, output_shape
+from engines.autogram.places import Place
+from engines.autogram.rules.base import (
+    Counts,
+    Factors,
+    Part,
+    Price,
+    Role,
+    Rule,
+    add_rows,
+    readable,
+    rows_price,
+)
+from engines.autogram.rules.registry import register
+
+
+class BroadcastRule(Rule):
+    """Gradients that are sums of D, or of X ∘ D, over the dimensions that a parameter lacks.
+
+    Such parameters are small, so their rows are built: m times as many entries as the parameter.
+    """
+
+    def place(self, node: Node, place: Place) -> Place | None:
+        """See `Rule.place`: any dimension that the parameters lack, checked in `role`."""
+        return place
+
+    @abstractmethod
+    def aligned(self, node: Node, shape: torch.Size) -> tuple[int, ...]:
+        """Shape of a parameter as it is broadcast.
+
+        Args:
+            node: The consumer.
+            shape: Of the parameter.
+
+        Returns:
+            One size for each dimension of the node's output.
+        """
+
+    def lacks(self, node: Node, parameter: Tensor, place: Place) -> bool:
+        """Tell whether a parameter has no entries of its own for every sample.
+
+        Args:
+            node: The consumer.
+            parameter: The parameter.
+            place: Where the samples are.
+
+        Returns:
+            Whether it is real, dense, and has size 1 along the dimension of the samples.
+        """
+        real = parameter.is_floating_point() and not output_dtype(node).is_complex
+        if not real or parameter.layout != torch.strided:
+            return False
+        return place.axis is None or self.aligned(node, parameter.shape)[place.axis] == 1
+
+    def accumulate(self, total: Tensor, parts: Sequence[Part], factors: Sequence[Factors]) -> None:
+        """See `Rule.accumulate`."""
+        for part in parts:
+            add_rows(total, self, part, factors)
+
+    def rows(self, role: Role, factors: Factors, shape: torch.Size) -> Tensor:
+        """See `Rule.rows`: sums over positions and over what the parameter is broadcast along."""
+        d = factors.outputs
+        products = d * factors.inputs if role == "scale" else d
+        sizes = self.aligned(factors.node, shape)
+        kept = [size for dim, size in enumerate(sizes) if dim != factors.axis]
+        # Dimensions [k, b, t] come first, then the others in order.
+        summed = [2, *(3 + dim for dim, size in enumerate(kept) if size == 1)]
+        return products.sum(summed).reshape(factors.objectives, -1)
+
+    def price(self, node: Node, role: Role, shape: torch.Size, counts: Counts) -> Price:
+        """See `Rule.price`."""
+        each = math.prod(output_shape(node)) // counts.samples
+        return rows_price(counts, shape.numel(), each * (2 if role == "scale" else 1))
+
+
+@register("AddBackward0", "MulBackward0", "SubBackward0")
+class ElementwiseRule(BroadcastRule):
+    """A parameter added to, subtracted from or multiplied with a tensor, broadcast."""
+
+    name = "elementwise"
+
+    def role(
+        self, node: Node, slot: int, parameter: Tensor, transposed: bool, place: Place
+    ) -> Role | None:
+        """See `Rule.role`."""
+        if transposed or not self.lacks(node, parameter, place):
+            return None
+        if node.name() == "MulBackward0":
+            other = "self" if slot else "other"
+            known = readable(node, other) and not attribute(node, f"_saved_{other}").is_complex()
+            return "scale" if known else None
+        # The second operand of a sum or difference has a factor.
+        added = node.name() == "AddBackward0" and attribute(node, "_saved_alpha") == 1
+        return "bias" if slot == 0 or added else None
+
+    def aligned(self, node: Node, shape: torch.Size) -> tuple[int, ...]:
+        """See `BroadcastRule.aligned`."""
+        return (1,) * (len(output_shape(node)) - len(shape)) + tuple(shape)
+
+    def inputs(self, node: Node, slot: int, dtype: torch.dtype) -> Tensor:
+        """See `Rule.inputs`: the other factor."""
+        factor: Tensor = attribute(node, "_saved_self" if slot else "_saved_other")
+        return factor.detach().to(dtype).expand(output_shape(node))
+
+
+@register("NativeLayerNormBackward0", "NativeGroupNormBackward0", "NativeBatchNormBackward0")
+class NormRule(BroadcastRule):
+    """The weight and bias of a normalisation whose statistics do not mix samples."""
+
+    name = "normalisation"
+
+    def role(
+        self, node: Node, slot: int, parameter: Tensor, transposed: bool, place: Place
+    ) -> Role | None:
+        """See `Rule.role`."""
+        if transposed or slot == 0 or not self.lacks(node, parameter, place):
+            return None
+        if node.name() == "NativeBatchNormBackward0":
+            if attribute(node, "_saved_training"):
+                return None
+            needed = ["input", "running_mean", "running_var"]
+        else:
+            needed = ["input", "result1", "result2"]
+        if slot == 2:
+            return "bias"
+        return "scale" if readable(node, *needed) else None
+
+    def aligned(self, node: Node, shape: torch.Size) -> tuple[int, ...]:
+        """See `BroadcastRule.aligned`."""
+        ndim = len(output_shape(node))
+        if node.name() == "NativeLayerNormBackward0":
+            return (1,) * (ndim - len(shape)) + tuple(shape)
+        return (1, *shape, *(1,) * (ndim - 2))
+
+    def inputs(self, node: Node, slot: int, dtype: torch.dtype) -> Tensor:
+        """See `Rule.inputs`: the normalised input."""
+        x = attribute(node, "_saved_input").detach().to(dtype)
+        if node.name() == "NativeBatchNormBackward0":
+            mean = attribute(node, "_saved_running_mean").detach().to(dtype)
+            variance = attribute(node, "_saved_running_var").detach().to(dtype)
+            rate = (variance + attribute(node, "_saved_eps")).rsqrt()
+            sizes = self.aligned(node, mean.shape)
+            return (x - mean.view(sizes)) * rate.view(sizes)
+        mean, rate = (attribute(node, f"_saved_result{n}").detach().to(dtype) for n in (1, 2))
+        if node.name() == "NativeLayerNormBackward0":
+            return (x - mean) * rate
+        groups = x.reshape(*mean.shape, -1)
+        return ((groups - mean.unsqueeze(2)) * rate.unsqueeze(2)).view(x.shape)
