@@ -9,7 +9,7 @@ import warnings
 from typing import Any
 
 # Release 0.8 scripts import these from the root; each name maps to where it lives now.
-_MOVED = {"backward": "engines.autojac"}
+_MOVED = {"backward": "engines.autojac", "mtl_backward": "engines.autojac"}
 
 
 def __getattr__(name: str) -> Any:

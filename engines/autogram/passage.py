@@ -52,6 +52,9 @@ class Step:
     below: tuple[int, ...]
 
 
+# Operations whose results are each one index of a dimension.
+ONE_OF_A_DIMENSION = frozenset({"SelectBackward0", "UnbindBackward0"})
+
 # A dimension stands for the same owners along it.
 Found = int | Place | Verdict | None
 Passage = Callable[[Step], Found]
@@ -210,6 +213,13 @@ def _lookup(step: Step) -> Found:
     return Verdict.SUMMED if step.slot == 0 else None
 
 
+def _passed_through(step: Step) -> Found:
+    """Every result is the input of its number: what DistributedDataParallel puts behind a model."""
+    if step.output == step.slot:
+        return step.axis
+    return Place(0, np.full(step.below[0], -1)) if step.below else None
+
+
 def _normalised(step: Step) -> Found:
     """Softmax along one dimension."""
     (dim,) = _dims_of(step.node, "dim", len(step.above))
@@ -348,26 +358,18 @@ _FAMILIES: tuple[tuple[str, Passage], ...] = (
     ("T0", _matrix_transposition),
 )
 
-PASSAGES: dict[str, Passage] = {
-    f"{name[:-1]}Backward{name[-1]}": passage
-    for names, passage in _FAMILIES
-    for name in names.split()
-}
 
+def _nodes(names: str) -> list[str]:
+    """Full names of nodes."""
+    return [f"{name[:-1]}Backward{name[-1]}" for name in names.split()]
+
+
+PASSAGES: dict[str, Passage] = {
+    name: passage for names, passage in _FAMILIES for name in _nodes(names)
+} | {"_DDPSinkBackward": _passed_through}
+_READING_MORE = """
+BinaryCrossEntropy0 BinaryCrossEntropyWithLogits0 Embedding0 EmbeddingBag0 Gather0 MaskedFill0
+MaskedFill1 NativeDropout0 NllLoss0 NllLoss2D0 Where0
+"""
 # Operations that read nothing but their inputs: no mask, no index, no target.
-PURE = frozenset(PASSAGES) - {
-    f"{name[:-1]}Backward{name[-1]}"
-    for name in [
-        "BinaryCrossEntropy0",
-        "BinaryCrossEntropyWithLogits0",
-        "Embedding0",
-        "EmbeddingBag0",
-        "Gather0",
-        "MaskedFill0",
-        "MaskedFill1",
-        "NativeDropout0",
-        "NllLoss0",
-        "NllLoss2D0",
-        "Where0",
-    ]
-}
+PURE = frozenset(PASSAGES) - frozenset([*_nodes(_READING_MORE), "_DDPSinkBackward"])

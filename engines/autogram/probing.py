@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from engines.autogram.graph import attribute, output_metadata
-from engines.autogram.places import Owners, Place
+from engines.autogram.places import Owners, Place, Unknown
 
 _SEED = 20240623
 # Gradients times two to this power, up or down, stay far from the limits of the dtype.
@@ -42,7 +42,12 @@ PICKING = frozenset(
 )
 _MOST_KEPT = 4096
 
-Found = dict[int, Place | None]
+# In place of a sample: several samples, or one whose factor was met to rounding only.
+_SEVERAL, _ROUNDED = -2, -3
+# What roundings of one operation can add up to, in units of the dtype's precision.
+_ROUNDING_EPS = 1024
+
+Found = dict[int, Place | Unknown | None]
 
 
 class Proofs:
@@ -65,9 +70,9 @@ class Proofs:
             slots: Which inputs to look at.
 
         Returns:
-            For every slot the place, or None where samples are not kept apart. None instead of it
-            all if the operation cannot be asked: Python code, whose backward need not be linear;
-            saved tensors behind hooks, which would recompute a block; complex numbers.
+            For every slot the place, None where samples are not kept apart, or that nothing is
+            certain. None instead of it all if the operation cannot be asked: Python code, whose
+            backward need not be linear; saved tensors behind hooks, which would recompute a block.
 
         Raises:
             RuntimeError: Saved tensors were freed.
@@ -100,9 +105,11 @@ class _Coding:
     codes: NDArray[np.float64]
 
     def owners(self, ratios: NDArray[np.float64]) -> Owners:
-        """Read samples off ratios, shape [calls, rows]; -2 where they are no sample's."""
+        """Read samples off ratios, shape [calls, rows]."""
         table = {tuple(column): sample for sample, column in enumerate(self.codes.T.tolist())}
-        return np.array([table.get(tuple(row), -2) for row in ratios.T.tolist()], dtype=np.int64)
+        return np.array(
+            [table.get(tuple(row), _SEVERAL) for row in ratios.T.tolist()], dtype=np.int64
+        )
 
 
 class _Probe:
@@ -114,7 +121,7 @@ class _Probe:
         kinds = {self._metadata[output].dtype for output in places}
         below = [output_metadata(child)[n] for child, n in node.next_functions if child is not None]
         self.possible = not any(
-            m.is_nested_tensor or m.is_cpp_nested_tensor or m.dtype.is_complex
+            m.is_nested_tensor or m.is_cpp_nested_tensor
             for m in [*below, *(self._metadata[output] for output in places)]
         )
         samples = 1 + max(int(place.owners.max()) for place in places.values())
@@ -134,7 +141,7 @@ class _Probe:
                 continue
             found[slot] = self._locate(gradient, [gradients[slot] for gradients in coded])
             place = found[slot]
-            complete &= place is not None and bool((place.owners >= 0).all())
+            complete &= isinstance(place, Place) and bool((place.owners >= 0).all())
         return found, complete
 
     def _gradients(self, code: NDArray[np.float64] | None) -> list[Tensor | None]:
@@ -150,6 +157,8 @@ class _Probe:
             # Away from zero: every entry tells.
             random = torch.rand(shape, generator=generator) + 0.5
             random *= torch.randint(2, shape, generator=generator) * 2 - 1
+            if known.dtype.is_complex:
+                random = torch.complex(random, random.flip(tuple(range(len(shape)))) + 0.25)
             factor = _factors(place, code, len(shape))
             cotangent = random.to(known.dtype) * torch.from_numpy(factor).to(known.dtype)
             cotangents.append(cotangent.to(known.device))
@@ -158,48 +167,63 @@ class _Probe:
             sent = call(*cotangents)
         return list(sent) if isinstance(sent, tuple) else [sent]
 
-    def _locate(self, plain: Tensor, coded: list[Tensor | None]) -> Place | None:
+    def _locate(self, plain: Tensor, coded: list[Tensor | None]) -> Place | Unknown | None:
         """Find a dimension along which every index was scaled by one sample's factor."""
         present = [gradient for gradient in coded if gradient is not None]
         if len(present) < len(coded) or plain.layout != torch.strided:
             return None
         wholes = {int(p.owners[0]) if p.axis is None else -1 for p in self._places.values()}
-        picking = self._node.name() in PICKING
-        if len(wholes) == 1 and -1 not in wholes and not picking:
+        if len(wholes) == 1 and -1 not in wholes and self._node.name() not in PICKING:
             return Place.whole(*wholes)
-        preferred = next(iter(self._places.values())).axis or 0
-        axes = sorted(range(plain.ndim), key=lambda axis: (axis != preferred, axis))
-        for axis in axes:
-            owners = self._owners(plain, present, axis)
-            if (owners != -2).all():
-                single = (owners == owners[0]).all() and owners[0] >= 0
-                return Place.whole(int(owners[0])) if single else Place(axis, owners)
         if plain.ndim == 0:
-            (owner,) = self._owners(plain[None], [gradient[None] for gradient in present], 0)
-            return Place.whole(int(owner)) if owner >= 0 else None
-        return None
+            plain, present = plain[None], [gradient[None] for gradient in present]
+        preferred = next(iter(self._places.values())).axis or 0
+        rounded = False
+        for axis in sorted(range(plain.ndim), key=lambda axis: (axis != preferred, axis)):
+            owners = self._owners(plain, present, axis)
+            if (owners >= -1).all():
+                single = len(set(owners.tolist())) == 1 and owners[0] >= 0
+                return Place.whole(int(owners[0])) if single else Place(axis, owners)
+            rounded |= bool((owners != _SEVERAL).all())
+        name = self._node.name()
+        return (
+            Unknown(f"lies below {name}, which keeps samples apart to rounding")
+            if rounded
+            else None
+        )
 
     def _owners(self, plain: Tensor, coded: list[Tensor], axis: int) -> Owners:
-        """Whose every index of a dimension is: -1 for nobody's, -2 for several samples'."""
-        unit = plain.detach().movedim(axis, 0).reshape(plain.shape[axis], -1).double().cpu()
-        largest = unit.abs().argmax(1, keepdim=True)
-        size = unit.gather(1, largest)
-        silent = (size == 0).squeeze(1)
-        exact = plain.device.type == "cpu"
-        slack = 0.0 if exact else _REORDERING_EPS * torch.finfo(plain.dtype).eps
+        """Whose every index of a dimension is: a sample's, nobody's, or several samples'."""
+        unit = _by_row(plain, axis)
+        place = unit.abs().argmax(1, keepdim=True)
+        largest = unit.gather(1, place)
+        silent = (largest == 0).squeeze(1)
+        eps = torch.finfo(plain.dtype).eps
+        slack = 0.0 if plain.device.type == "cpu" else _REORDERING_EPS * eps
+        exact = torch.ones(len(unit), dtype=torch.bool)
+        nearly = exact.clone()
         ratios = []
-        agree = torch.ones(len(unit), dtype=torch.bool)
         for gradient in coded:
-            rows = gradient.detach().movedim(axis, 0).reshape(len(unit), -1).double().cpu()
-            ratio = rows.gather(1, largest) / torch.where(size == 0, 1, size)
-            if not exact:
-                ratio = ratio.sign() * ratio.abs().log2().round().exp2()
-            agree &= ((rows - unit * ratio).abs() <= slack * (size * ratio).abs()).all(1)
+            rows = _by_row(gradient, axis)
+            ratio = rows.gather(1, place) / torch.where(largest == 0, 1, largest)
+            ratio = ratio.sign() * ratio.abs().log2().round().exp2()
+            off = ((rows - unit * ratio).abs() / (largest * ratio).abs()).nan_to_num(0.0).amax(1)
+            exact &= off <= slack
+            nearly &= off <= _ROUNDING_EPS * eps
             ratios.append(ratio.squeeze(1).numpy())
         owners = self._coding.owners(np.stack(ratios))
-        owners[~agree.numpy()] = -2
-        owners[silent.numpy() & agree.numpy()] = -1
+        owners[(owners >= 0) & ~exact.numpy() & nearly.numpy()] = _ROUNDED
+        owners[~nearly.numpy()] = _SEVERAL
+        owners[silent.numpy() & exact.numpy()] = -1
         return owners
+
+
+def _by_row(tensor: Tensor, axis: int) -> Tensor:
+    """Indices of a dimension as rows, real and wide, shape [size, entries]."""
+    rows = tensor.detach().movedim(axis, 0)
+    if rows.is_complex():
+        rows = torch.view_as_real(rows.resolve_conj())
+    return rows.reshape(tensor.shape[axis], -1).double().cpu()
 
 
 def _factors(place: Place, code: NDArray[np.float64] | None, ndim: int) -> NDArray[np.float64]:
@@ -272,7 +296,7 @@ def code_exponent(dtypes: Collection[torch.dtype]) -> int:
     """
     if torch.float16 in dtypes:
         return _HALF_EXPONENT
-    if {torch.float64}.issuperset(dtypes):
+    if {torch.float64, torch.complex128}.issuperset(dtypes):
         return _DOUBLE_EXPONENT
     return _SINGLE_EXPONENT
 

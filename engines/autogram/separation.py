@@ -14,7 +14,15 @@ from torch.autograd.graph import Node
 from engines.autogram.graph import Edge, Graph, output_metadata
 from engines.autogram.hooks import hooked
 from engines.autogram.objectives import Objectives
-from engines.autogram.passage import PASSAGES, PURE, Step, Verdict, follow, follow_whole
+from engines.autogram.passage import (
+    ONE_OF_A_DIMENSION,
+    PASSAGES,
+    PURE,
+    Step,
+    Verdict,
+    follow,
+    follow_whole,
+)
 from engines.autogram.places import Place, Shared, State, Unknown, merged
 from engines.autogram.probing import PICKING, Proofs
 
@@ -157,12 +165,13 @@ class _Walk:
         self, node: Node, edge: Edge, output: int, place: Place, below: tuple[int, ...]
     ) -> Place | Verdict | None:
         """What the table says about one result and one input."""
-        if place.axis is None:
+        samples = set(place.owners.tolist()) - {-1}
+        # Of one sample's own gradient, what picks an index says more by the index than by its rows.
+        if place.axis is None or (len(samples) == 1 and node.name() in ONE_OF_A_DIMENSION):
             if node.name() in PICKING:
                 return None
-            return follow_whole(node, output, int(place.owners[0]), below)
+            return follow_whole(node, output, max(samples), below)
         found = follow(_step(node, edge.slot, output, place, below))
-        samples = set(place.owners.tolist()) - {-1}
         if found is Verdict.MIXED and len(samples) < 2:
             return Place.whole(samples.pop()) if samples else place
         return found
@@ -195,6 +204,9 @@ class _Walk:
         separate = others or any(place is not None for place in answers.values())
         for edge in edges:
             place = answers[edge.slot]
+            if isinstance(place, Unknown):
+                self.arrive(edge.child, edge.output, place)
+                continue
             verdict: Place | Verdict = Verdict.SUMMED if place is None else place
             # Where no input has samples, the one with rows like the result's is mixed.
             if place is None and not separate and self._alike(node, edge, places):

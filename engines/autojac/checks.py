@@ -8,11 +8,15 @@ from torch import Tensor
 from engines.errors import NonFiniteGradientError, UnsupportedGraphError
 
 
-def as_tensors(tensors: Sequence[Tensor] | Tensor) -> list[Tensor]:
+def as_tensors(
+    tensors: Iterable[Tensor] | Tensor, what: str = "tensor", allow_complex: bool = False
+) -> list[Tensor]:
     """Make a list of the tensors to differentiate, and validate it.
 
     Args:
         tensors: One tensor or several, each with a graph.
+        what: How the messages call one.
+        allow_complex: Whether complex tensors pass.
 
     Returns:
         The tensors.
@@ -22,67 +26,188 @@ def as_tensors(tensors: Sequence[Tensor] | Tensor) -> list[Tensor]:
         ValueError: There is none, or one is repeated.
         UnsupportedGraphError: One has no graph.
     """
-    found = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    found = as_list(tensors, what)
     if not found:
-        raise ValueError("got no tensor, expected at least one; pass the losses to differentiate.")
+        raise ValueError(
+            f"got no {what}, expected at least one; pass what was computed from parameters."
+        )
     met: set[int] = set()
     for position, tensor in enumerate(found):
-        if not isinstance(tensor, Tensor):
-            raise TypeError(
-                f"got {type(tensor).__name__} at position {position}, expected a tensor; pass "
-                "losses as computed, not their items."
-            )
         if id(tensor) in met:
             raise ValueError(
-                f"got the tensor at position {position} twice, expected distinct tensors; pass "
-                "each one once."
+                f"got the {what} at position {position} twice, expected distinct ones; pass each "
+                "once."
             )
         met.add(id(tensor))
-        if tensor.is_complex():
+        if tensor.is_complex() and not allow_complex:
             raise TypeError(
-                f"got a complex tensor at position {position}, expected real objectives; pass its "
+                f"got a complex {what} at position {position}, expected a real one; pass its "
                 "real part, imaginary part or absolute value."
             )
         if not tensor.requires_grad:
             raise UnsupportedGraphError(
-                f"got a tensor without a graph at position {position}, expected one computed from "
+                f"got a {what} without a graph at position {position}, expected one computed from "
                 "parameters; check for detach(), no_grad() or frozen parameters."
             )
     return found
 
 
-def as_inputs(inputs: Iterable[Tensor]) -> list[Tensor]:
-    """Make a list of the inputs to differentiate with respect to, each once.
+def as_list(tensors: Iterable[Tensor] | Tensor, what: str) -> list[Tensor]:
+    """Make a list of one tensor or several.
 
     Args:
-        inputs: Leaf tensors that require grad.
+        tensors: A tensor, or an iterable of tensors.
+        what: How the messages call one.
 
     Returns:
-        The inputs in the order given.
+        The tensors.
 
     Raises:
-        TypeError: An element is not a tensor.
-        ValueError: An element is no leaf or does not require grad.
+        TypeError: It is something else, or an element is not a tensor.
+    """
+    given: object = tensors
+    if isinstance(given, Tensor):
+        return [given]
+    if not isinstance(given, Iterable):
+        raise TypeError(
+            f"got {type(given).__name__} as {what}, expected a tensor or several; pass what torch "
+            "computed."
+        )
+    found = list(given)
+    for position, tensor in enumerate(found):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(
+                f"got {type(tensor).__name__} as the {what} at position {position}, expected a "
+                "tensor; pass what torch computed, not its items."
+            )
+    return found
+
+
+def check_not_leaves(tensors: Sequence[Tensor], what: str = "tensor") -> None:
+    """Refuse tensors below which there is nothing to find parameters in.
+
+    Args:
+        tensors: Tensors whose leaves are looked for.
+        what: How the message calls one.
+
+    Raises:
+        UnsupportedGraphError: One is a leaf.
+    """
+    for position, tensor in enumerate(tensors):
+        if tensor.is_leaf:
+            raise UnsupportedGraphError(
+                f"got a leaf as the {what} at position {position}, expected a tensor computed from "
+                "parameters; pass the loss, or name what to differentiate with respect to."
+            )
+
+
+def as_inputs(
+    inputs: Iterable[Tensor], what: str = "input", allow_all_frozen: bool = False
+) -> list[Tensor]:
+    """Make a list of the tensors that gradients are written to, each once, without frozen leaves.
+
+    Args:
+        inputs: Leaves, or computed tensors with `retain_grad()`.
+        what: How the messages call one.
+        allow_all_frozen: Whether all may require no grad.
+
+    Returns:
+        Those that require grad, in the order given.
+
+    Raises:
+        TypeError: It is one tensor, or an element is not a tensor.
+        ValueError: A computed tensor keeps no gradient, or all of several leaves are frozen.
     """
     if isinstance(inputs, Tensor):
         raise TypeError(
-            "got a tensor as inputs, expected an iterable of tensors; put it in a list."
+            f"got a tensor as {what}, expected an iterable of tensors; put it in a list."
         )
-    found: dict[int, Tensor] = {}
-    for position, tensor in enumerate(inputs):
-        if not isinstance(tensor, Tensor):
-            raise TypeError(
-                f"got {type(tensor).__name__} as input {position}, expected a tensor; pass "
-                "parameters."
-            )
-        if not (tensor.requires_grad and tensor.is_leaf):
-            state = "a computed tensor" if tensor.requires_grad else "one that requires no grad"
+    found = list(dict.fromkeys(as_list(inputs, what)))
+    for position, tensor in enumerate(found):
+        if not (tensor.is_leaf or tensor.retains_grad):
             raise ValueError(
-                f"got {state} as input {position}, expected a leaf that requires grad; pass "
-                "parameters that are trained."
+                f"got a computed tensor as {what} {position}, expected a leaf; pass parameters, "
+                "call retain_grad() on it before the forward pass goes on, or use jac."
             )
-        found[id(tensor)] = tensor
-    return list(found.values())
+    trained = [tensor for tensor in found if tensor.requires_grad]
+    if found and not trained and not allow_all_frozen:
+        raise ValueError(
+            f"got {len(found)} {what}(s), each of which requires no grad, expected at least one "
+            "that does; pass parameters that are trained."
+        )
+    return trained
+
+
+def as_differentiable(inputs: Iterable[Tensor] | Tensor) -> list[Tensor]:
+    """Make a list of the tensors whose Jacobians are returned.
+
+    Args:
+        inputs: One tensor or several, leaves or computed, repeated or not.
+
+    Returns:
+        The inputs as given.
+
+    Raises:
+        TypeError: An element is not a tensor.
+        ValueError: One does not require grad.
+    """
+    found = as_list(inputs, "input")
+    for position, tensor in enumerate(found):
+        if not tensor.requires_grad:
+            raise ValueError(
+                f"got input {position}, which requires no grad, expected one Jacobian for each "
+                "input; leave frozen parameters out."
+            )
+    return found
+
+
+def as_cotangents(
+    given: Iterable[Tensor] | Tensor | None, tensors: Sequence[Tensor], what: str, batched: bool
+) -> list[Tensor] | None:
+    """Make a list of what tensors are multiplied by before they are differentiated.
+
+    Args:
+        given: One for each tensor, or None.
+        tensors: What is differentiated.
+        what: Name of the argument, for the messages.
+        batched: Whether each has a leading dimension for the m rows.
+
+    Returns:
+        Detached tensors of shape [m, *tensor.shape], or [*tensor.shape] unless batched; None for
+        None.
+
+    Raises:
+        TypeError: One is no tensor, or it is complex while the tensor is real.
+        ValueError: Their number, a shape or a number of rows does not fit.
+    """
+    if given is None:
+        return None
+    found = as_list(given, what)
+    if len(found) != len(tensors):
+        raise ValueError(
+            f"got {len(found)} {what} for {len(tensors)} tensors, expected one for each; leave "
+            f"{what} out to take the identity."
+        )
+    for position, (cotangent, tensor) in enumerate(zip(found, tensors, strict=True)):
+        shape = tuple(tensor.shape)
+        wanted = ("m", *shape) if batched else shape
+        fits = cotangent.ndim == len(wanted) and cotangent.shape[batched:] == tensor.shape
+        if not fits:
+            raise ValueError(
+                f"got shape {tuple(cotangent.shape)} in {what} at position {position}, expected "
+                f"({', '.join(map(str, wanted))}); it multiplies a tensor of shape {shape}."
+            )
+        if batched and len(cotangent) != len(found[0]):
+            raise ValueError(
+                f"got {len(cotangent)} rows in {what} at position {position}, expected "
+                f"{len(found[0])} as at position 0; a row goes through all tensors."
+            )
+        if cotangent.is_complex() and not tensor.is_complex():
+            raise TypeError(
+                f"got complex {what} at position {position}, expected real ones; the tensor that "
+                "they multiply is real."
+            )
+    return [cotangent.detach() for cotangent in found]
 
 
 def check_chunk_size(parallel_chunk_size: int | None) -> None:

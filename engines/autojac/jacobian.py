@@ -1,155 +1,119 @@
-"""Builds the Jacobian of several tensors once, in place, some rows at a time."""
+"""Builds Jacobians, each allocated once and filled in place."""
 
-import warnings
 from collections.abc import Sequence
-from itertools import pairwise
+from functools import reduce
 
 import torch
 from torch import Tensor
 
-from engines.failures import explained_graph_failures
-
-# Rows differentiated at once unless the caller says otherwise. More would hold a second copy of
-# the Jacobian while it is written; fewer would lose the gain of one vectorised pass.
-DEFAULT_CHUNK_ROWS = 16
-
-# An objective: which tensor, and which of its elements.
-_Row = tuple[int, int]
+from engines.autojac.passes import differentiate
+from engines.autojac.rows import Rows
 
 
 def build_jacobian(
-    tensors: Sequence[Tensor],
+    rows: Rows,
     inputs: Sequence[Tensor],
     retain_graph: bool,
     parallel_chunk_size: int | None,
 ) -> Tensor:
-    """Differentiate every element of some tensors with respect to some inputs.
+    """Differentiate with respect to some inputs, side by side in one matrix.
 
     Args:
-        tensors: Objectives; rows are in the order of their flattened elements.
-        inputs: Leaves; columns are in the order of their flattened entries.
+        rows: What is differentiated, m rows.
+        inputs: Columns are in the order of their flattened entries, n in all. A complex entry has
+            two, its real and its imaginary part.
         retain_graph: Whether the graph outlives the last row.
-        parallel_chunk_size: Rows differentiated at once, None for `DEFAULT_CHUNK_ROWS`.
+        parallel_chunk_size: Rows differentiated at once, None for a choice.
 
     Returns:
-        The Jacobian, shape [m, n], in the widest dtype of the inputs. An input that an objective
+        The Jacobian, shape [m, n], in the widest real dtype of the inputs. An input that a row
         does not reach has zeros.
 
     Raises:
-        UnsupportedGraphError: The graph was freed or changed in place.
-        RuntimeError: An operation that could be vectorised before cannot be for the last rows.
+        UnsupportedGraphError: The graph was freed, changed in place, or allows no further pass.
 
     Cost: m·n elements, and those of one chunk beside them.
     """
-    rows = [(t, e) for t, tensor in enumerate(tensors) for e in range(tensor.numel())]
-    dtype = inputs[0].dtype if inputs else torch.get_default_dtype()
-    for entry in inputs[1:]:
-        dtype = torch.promote_types(dtype, entry.dtype)
-    device = inputs[0].device if inputs else tensors[0].device
-    width = sum(entry.numel() for entry in inputs)
-    jacobian = torch.zeros(len(rows), width, dtype=dtype, device=device)
-    if not inputs:
-        return jacobian
-    vectorised = True
-    with explained_graph_failures(), torch.no_grad():
-        for start, stop in _chunks(len(rows), parallel_chunk_size, retain_graph):
-            keep = retain_graph or stop < len(rows)
-            failure: RuntimeError | None = None
-            if vectorised and stop - start > 1:
-                try:
-                    gradients = _batched(tensors, rows[start:stop], inputs, keep)
-                    _fill(jacobian[start:stop], inputs, gradients)
-                    continue
-                except RuntimeError as error:
-                    if not keep:
-                        raise
-                    vectorised, failure = False, error
-            for row in range(start, stop):
-                more = keep or row < stop - 1
-                gradients = _single(tensors, rows[row], inputs, more)
-                _fill(jacobian[row : row + 1], inputs, gradients)
-            if failure is not None:
-                # Only now is it known that the graph itself is sound.
-                _warn_sequential(failure)
+    device = inputs[0].device if inputs else rows.outputs[0].device
+    width = sum(map(column_count, inputs))
+    jacobian = torch.zeros(len(rows), width, dtype=common_dtype(inputs), device=device)
+    columns = jacobian.split([column_count(entry) for entry in inputs], dim=1) if inputs else ()
+
+    def write(index: int, start: int, gradient: Tensor) -> None:
+        target = columns[index][start : start + len(gradient)]
+        target.copy_(flattened(gradient))
+
+    differentiate(rows, inputs, write, retain_graph, parallel_chunk_size)
     return jacobian
 
 
-def _chunks(count: int, size: int | None, retain_graph: bool) -> list[tuple[int, int]]:
-    """Cut rows into chunks, the first of which never has to free the graph.
+def build_jacobians(
+    rows: Rows,
+    inputs: Sequence[Tensor],
+    retain_graph: bool,
+    parallel_chunk_size: int | None,
+) -> list[Tensor]:
+    """Differentiate with respect to some inputs, one Jacobian each.
 
-    A vectorised pass that fails after freeing part of the graph would leave nothing to fall back
-    on, so where one chunk would do, its last row goes alone. Where there are several, the first has
-    shown that the operations can be vectorised; one that then refuses the last chunk alone, for the
-    values it holds, raises, and no `.grad` was written.
+    They share no storage, so that each can be freed alone, and none is allocated before its first
+    rows are there: where one chunk holds all rows but the last, it is freed while they are made.
+
+    Args:
+        rows: What is differentiated, m rows.
+        inputs: With respect to what.
+        retain_graph: Whether the graph outlives the last row.
+        parallel_chunk_size: Rows differentiated at once, None for a choice.
+
+    Returns:
+        For each input a Jacobian, shape [m, *input.shape], in its dtype and on its device. One
+        that a row does not reach has zeros.
+
+    Raises:
+        UnsupportedGraphError: The graph was freed, changed in place, or allows no further pass.
+
+    Cost: m·n elements, and those of one chunk beside them.
     """
-    size = DEFAULT_CHUNK_ROWS if size is None else size
-    cuts = [*range(0, count, size), count]
-    if not retain_graph and len(cuts) == 2 and count > 1:
-        cuts.insert(1, count - 1)
-    return list(pairwise(cuts))
+    found: dict[int, Tensor] = {}
+
+    def zeros(entry: Tensor) -> Tensor:
+        return torch.zeros(len(rows), *entry.shape, dtype=entry.dtype, device=entry.device)
+
+    def write(index: int, start: int, gradient: Tensor) -> None:
+        if index not in found:
+            found[index] = zeros(inputs[index])
+        found[index][start : start + len(gradient)] = dense(gradient)
+
+    differentiate(rows, inputs, write, retain_graph, parallel_chunk_size)
+    return [found[k] if k in found else zeros(entry) for k, entry in enumerate(inputs)]
 
 
-def _single(
-    tensors: Sequence[Tensor], row: _Row, inputs: Sequence[Tensor], keep: bool
-) -> list[Tensor | None]:
-    """Differentiate one objective; gradients of shape [1, …]."""
-    which, element = row
-    tensor = tensors[which]
-    cotangent = torch.zeros(tensor.numel(), dtype=tensor.dtype, device=tensor.device)
-    cotangent[element] = 1
-    found = torch.autograd.grad(
-        tensor,
-        inputs,
-        grad_outputs=cotangent.reshape(tensor.shape),
-        retain_graph=keep,
-        allow_unused=True,
-    )
-    return [None if gradient is None else gradient.unsqueeze(0) for gradient in found]
+def column_count(entry: Tensor) -> int:
+    """Columns that an input has in a matrix: two for each complex entry, else one."""
+    return entry.numel() * (2 if entry.is_complex() else 1)
 
 
-def _batched(
-    tensors: Sequence[Tensor], rows: Sequence[_Row], inputs: Sequence[Tensor], keep: bool
-) -> list[Tensor | None]:
-    """Differentiate several objectives in one vectorised pass; gradients of shape [q, …]."""
-    used = list(dict.fromkeys(which for which, _ in rows))
-    cotangents = []
-    for which in used:
-        tensor = tensors[which]
-        flat = torch.zeros(len(rows), tensor.numel(), dtype=tensor.dtype, device=tensor.device)
-        for position, (other, element) in enumerate(rows):
-            if other == which:
-                flat[position, element] = 1
-        cotangents.append(flat.reshape(len(rows), *tensor.shape))
-    return list(
-        torch.autograd.grad(
-            [tensors[which] for which in used],
-            inputs,
-            grad_outputs=cotangents,
-            retain_graph=keep,
-            allow_unused=True,
-            is_grads_batched=True,
-        )
-    )
+def common_dtype(tensors: Sequence[Tensor]) -> torch.dtype:
+    """The real dtype in which the columns of some tensors fit; the default dtype for none."""
+    if not tensors:
+        return torch.get_default_dtype()
+    return reduce(torch.promote_types, (tensor.dtype.to_real() for tensor in tensors))
 
 
-def _fill(target: Tensor, inputs: Sequence[Tensor], gradients: list[Tensor | None]) -> None:
-    """Write gradients side by side into rows of the Jacobian, freeing each at once."""
-    start = 0
-    gradients.reverse()
-    for entry in inputs:
-        gradient = gradients.pop()
-        stop = start + entry.numel()
-        if gradient is not None:
-            dense = gradient if gradient.layout == torch.strided else gradient.to_dense()
-            target[:, start:stop] = dense.reshape(len(target), -1)
-        start = stop
+def dense(gradient: Tensor) -> Tensor:
+    """A gradient with all its zeros."""
+    return gradient if gradient.layout == torch.strided else gradient.to_dense()
 
 
-def _warn_sequential(failure: RuntimeError) -> None:
-    """Say once why rows are differentiated one by one."""
-    reason = str(failure).strip().partition("\n")[0]
-    warnings.warn(
-        f"got an operation that cannot be differentiated in chunks ({reason}), so rows are "
-        "differentiated one by one; pass parallel_chunk_size=1 to choose this without the attempt.",
-        stacklevel=4,
-    )
+def flattened(jacobian: Tensor) -> Tensor:
+    """Write rows of any shape and dtype side by side.
+
+    Args:
+        jacobian: Shape [q, …].
+
+    Returns:
+        Real numbers, shape [q, columns], a view where the layout allows it.
+    """
+    full = dense(jacobian)
+    if full.is_complex():
+        full = torch.view_as_real(full.resolve_conj())
+    return full.flatten(1) if full.ndim > 1 else full.unsqueeze(1)

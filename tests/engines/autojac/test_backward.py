@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from engines import autojac
 from engines.autogram import Engine
 from engines.autojac import backward
 from engines.errors import EngineError, NonFiniteGradientError, UnsupportedGraphError
@@ -96,6 +97,53 @@ def test_accumulates(model: nn.Module, x: Tensor) -> None:
         assert torch.equal(parameter.grad, 2 * first[name])
 
 
+def test_frozen_inputs_are_skipped(model: nn.Module, x: Tensor) -> None:
+    model[0].requires_grad_(False)
+    aggregator = Recording()
+    losses = model(x).square().sum(1)
+    expected = reference_jacobian(losses, model[2].parameters())
+    backward(losses, aggregator, inputs=model.parameters())
+    assert_close(aggregator.jacobian, expected)
+    assert model[0].weight.grad is None
+
+
+def test_a_repeated_input_counts_once(model: nn.Module, x: Tensor) -> None:
+    aggregator = Recording()
+    backward(model(x).sum(0), aggregator, inputs=[*model.parameters(), *model.parameters()])
+    assert aggregator.jacobian.shape == (3, 43)
+
+
+@pytest.mark.parametrize("chunk", [None, 1])
+def test_computed_input_that_retains_its_gradient(
+    model: nn.Module, x: Tensor, chunk: int | None
+) -> None:
+    hidden = model[:2](x)
+    hidden.retain_grad()
+    losses = model[2](hidden).square().sum(1)
+    inputs = [hidden, *model[0].parameters()]
+    expected = reference_jacobian(losses, inputs).mean(0)
+    hidden.grad = None  # the reference went through it
+    backward(losses, _mean, inputs=inputs, parallel_chunk_size=chunk)
+    # Not the cotangents of the passes, which autograd collects there too.
+    assert_close(_flat_gradients(inputs), expected)
+
+
+def test_a_leaf_is_differentiated_where_it_is_named() -> None:
+    p = torch.tensor([3.0, 5.0], requires_grad=True)
+    backward(p, lambda jacobian: jacobian.sum(0), inputs=[p])
+    assert p.grad.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("chunk", [None, 1])
+def test_hooks_of_parameters_run(model: nn.Module, x: Tensor, chunk: int | None) -> None:
+    losses = model(x).square().sum(1)
+    expected = reference_jacobian(losses, [model[0].weight])
+    model[0].weight.register_hook(lambda gradient: 2 * gradient)
+    aggregator = Recording()
+    backward(losses, aggregator, inputs=[model[0].weight], parallel_chunk_size=chunk)
+    assert_close(aggregator.jacobian, 2 * expected)
+
+
 def test_unreached_input_gets_zeros(model: nn.Module, x: Tensor) -> None:
     unused = nn.Parameter(torch.ones(2, 2))
     backward(model(x).sum(0), _mean, inputs=[unused, *model.parameters()])
@@ -118,35 +166,6 @@ def test_hooks_of_the_aggregator_run(model: nn.Module, x: Tensor) -> None:
     aggregator.register_forward_hook(lambda _, inputs, output: shapes.append(inputs[0].shape))
     backward(model(x).sum(0), aggregator)
     assert shapes == [(3, 43)]
-
-
-class _Stubborn(torch.autograd.Function):
-    """Identity whose backward looks at values, which vmap cannot."""
-
-    @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:
-        return gradient * (2.0 if gradient.sum().item() > -1e9 else 1.0)
-
-
-@pytest.mark.parametrize("retain", [True, False])
-@pytest.mark.parametrize("rows", [2, 40])
-def test_falls_back_with_one_warning(model: nn.Module, x: Tensor, retain: bool, rows: int) -> None:
-    inputs = x.repeat(7, 1)[:rows]
-    losses = model[2](_Stubborn.apply(model[:2](inputs))).square().sum(1)
-    expected = reference_jacobian(losses, model.parameters())
-    aggregator = Recording()
-    if rows == 2 and not retain:
-        # Two rows of which the last frees the graph are two chunks: nothing is vectorised.
-        backward(losses, aggregator, inputs=model.parameters())
-    else:
-        with pytest.warns(UserWarning, match="one by one") as caught:
-            backward(losses, aggregator, inputs=model.parameters(), retain_graph=retain)
-        assert len(caught) == 1
-    assert_close(aggregator.jacobian, expected)
 
 
 def test_sparse_gradients() -> None:
@@ -198,7 +217,7 @@ def test_failure_leaves_gradients(model: nn.Module, x: Tensor) -> None:
     _untouched(model, NonFiniteGradientError, lambda j: j.mean(0) / 0, x)
     _untouched(model, ValueError, lambda j: j, x)
     _untouched(model, TypeError, lambda j: [0.0] * j.shape[1], x)
-    _untouched(model, TypeError, None, x)
+    _untouched(model, TypeError, 0.5, x)
     _untouched(model, ZeroDivisionError, lambda j: 1 / 0, x)
 
 
@@ -210,13 +229,17 @@ def test_refusals(model: nn.Module, x: Tensor) -> None:
         (lambda: backward(y, _mean, parallel_chunk_size=0), ValueError, "at least 1"),
         (lambda: backward(y, _mean, parallel_chunk_size=2.5), TypeError, "an integer"),
         (lambda: backward(y, _mean, parallel_chunk_size=True), TypeError, "an integer"),
-        (lambda: backward(y, None), TypeError, "NoneType as aggregator"),
+        (lambda: backward(y, 0.5), TypeError, "float as aggregator"),
+        (lambda: backward(y, model.parameters()), TypeError, "generator as aggregator"),
+        (lambda: backward(1.0, _mean), TypeError, "float as tensor"),
         (lambda: backward(y.detach(), _mean), ValueError, "without a graph"),
         (lambda: backward([1.0], _mean), TypeError, "position 0"),
         (lambda: backward(y, _mean, inputs=[y]), ValueError, "computed"),
         (lambda: backward(y, _mean, inputs=[x]), ValueError, "requires no grad"),
+        (lambda: backward(model[0].weight, _mean), ValueError, "a leaf"),
         (lambda: backward(y, _mean, inputs=x), TypeError, "iterable"),
-        (lambda: backward(y, _mean, inputs=["w"]), TypeError, "input 0"),
+        (lambda: backward(y, _mean, inputs=["w"]), TypeError, "input at position 0"),
+        (lambda: backward(y, _mean, inputs=3), TypeError, "int as input"),
     ]:
         with pytest.raises(error, match=says):
             call()
@@ -227,8 +250,9 @@ def test_refusals(model: nn.Module, x: Tensor) -> None:
 def test_root_import_is_deprecated() -> None:
     import engines
 
-    with pytest.warns(DeprecationWarning, match=r"engines\.autojac"):
-        from engines import backward as old
-    assert old is backward
+    for name in ("backward", "mtl_backward"):
+        with pytest.warns(DeprecationWarning, match=r"engines\.autojac"):
+            old = getattr(engines, name)
+        assert old is getattr(autojac, name)
     with pytest.raises(AttributeError, match="nothing"):
         _ = engines.nothing
