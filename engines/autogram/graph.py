@@ -29,12 +29,14 @@ class Use:
         slot: Which argument of the consumer the parameter is.
         parameter: Index of the parameter among those tracked.
         transposed: Whether the consumer sees the transposed parameter.
+        chain: Transpositions and casts between the consumer and the parameter.
     """
 
     node: int
     slot: int
     parameter: int
     transposed: bool
+    chain: tuple[Node, ...]
 
 
 class Edge(NamedTuple):
@@ -171,6 +173,31 @@ def output_metadata(node: Node) -> Any:
     return attribute(node, "_input_metadata")
 
 
+def saved_tensors(node: Node) -> dict[str, Tensor] | None:
+    """Read the tensors that an operation saved, unless that would have side effects.
+
+    Args:
+        node: The operation's node.
+
+    Returns:
+        Tensors by name; None if some are behind hooks (checkpointing, offloading), which would
+        recompute or copy a whole block.
+    """
+    found: dict[str, Tensor] = {}
+    for name in dir(node):
+        if name.startswith("_raw_saved_"):
+            raw = attribute(node, name)
+            for one in raw if isinstance(raw, tuple | list) else (raw,):
+                if getattr(one, "unpack_hook", None) is not None:
+                    return None
+        elif name.startswith("_saved_"):
+            value = attribute(node, name)
+            for place, one in enumerate(value if isinstance(value, tuple | list) else (value,)):
+                if isinstance(one, Tensor):
+                    found[f"{name}{place}"] = one
+    return found
+
+
 def output_dtype(node: Node) -> torch.dtype:
     """Dtype of the first result of an operation.
 
@@ -250,13 +277,17 @@ def read_graph(output: Tensor, parameters: Sequence[Tensor]) -> Graph:
     )
 
 
-def _moved_parameter(node: Node, numbers: dict[int, int]) -> tuple[int, bool] | None:
+def _moved_parameter(
+    node: Node, numbers: dict[int, int]
+) -> tuple[int, bool, tuple[Node, ...]] | None:
     """Follow transpositions and casts down to a tracked parameter; None if none is there."""
     transposed = False
     kinds = set()
+    chain = []
     while (name := node.name()) in _CHAIN:
         transposed ^= _CHAIN[name]
         kinds.add(output_dtype(node).is_complex)
+        chain.append(node)
         (following, _) = node.next_functions[0]
         if following is None:
             return None
@@ -268,7 +299,7 @@ def _moved_parameter(node: Node, numbers: dict[int, int]) -> tuple[int, bool] | 
     if kinds - {leaf.is_complex()}:
         return None
     number = numbers.get(id(leaf))
-    return None if number is None else (number, transposed)
+    return None if number is None else (number, transposed, tuple(chain))
 
 
 def _leads_to_parameter(child: Node | None) -> bool:

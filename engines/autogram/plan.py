@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from engines.autogram.graph import Graph, Use
+from engines.autogram.graph import Graph, Use, saved_tensors
+from engines.autogram.hooks import hooked
 from engines.autogram.places import Place, Shared, Unknown
 from engines.autogram.rules import Role, find
 from engines.autogram.separation import Separation
@@ -143,7 +144,7 @@ def _claim(
         return f"{node.name()} reads no samples, so its gradient is a sum over them"
     if isinstance(state, Unknown):
         return f"{node.name()} {state.reason}"
-    if parameter._backward_hooks:
+    if parameter._backward_hooks or any(hooked(moved) for moved in use.chain):
         # A hook on a parameter may change its gradient, which only autograd can run.
         return "has a hook"
     place = rule.place(node, state)
@@ -151,5 +152,7 @@ def _claim(
     if place is not None:
         role = rule.role(node, use.slot, parameter, use.transposed, place)
     if role is None or place is None:
+        if saved_tensors(node) is None:
+            return f"what {node.name()} saved is behind hooks, as in a checkpoint"
         return f"the rule for {node.name()} declined"
     return role, place

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from engines.autogram.graph import attribute, output_metadata
+from engines.autogram.graph import attribute, output_metadata, saved_tensors
 from engines.autogram.places import Owners, Place, Unknown
 
 _SEED = 20240623
@@ -81,7 +81,7 @@ class Proofs:
             float64), at the first call with these shapes, or at every call where the operation's
             indices or zeros decide what goes where.
         """
-        saved = _saved(node)
+        saved = saved_tensors(node)
         if not callable(node) or saved is None:
             return None
         key = _signature(node, places, slots, saved)
@@ -124,7 +124,8 @@ class _Probe:
             m.is_nested_tensor or m.is_cpp_nested_tensor
             for m in [*below, *(self._metadata[output] for output in places)]
         )
-        samples = 1 + max(int(place.owners.max()) for place in places.values())
+        # Owners of nobody are -1.
+        samples = max(1, *(1 + int(place.owners.max()) for place in places.values()))
         kinds |= {m.dtype for m in below}
         self._coding = _Coding(sample_codes(samples, code_exponent(kinds)).numpy())
 
@@ -233,23 +234,6 @@ def _factors(place: Place, code: NDArray[np.float64] | None, ndim: int) -> NDArr
     if place.axis is None:
         return values.reshape((1,) * ndim)
     return values.reshape([-1 if axis == place.axis else 1 for axis in range(ndim)])
-
-
-def _saved(node: Node) -> dict[str, Tensor] | None:
-    """Tensors that an operation saved, by name; None if some are behind hooks."""
-    found: dict[str, Tensor] = {}
-    for name in dir(node):
-        if name.startswith("_raw_saved_"):
-            raw = attribute(node, name)
-            for one in raw if isinstance(raw, tuple | list) else (raw,):
-                if getattr(one, "unpack_hook", None) is not None:
-                    return None
-        elif name.startswith("_saved_"):
-            value = attribute(node, name)
-            for place, one in enumerate(value if isinstance(value, tuple | list) else (value,)):
-                if isinstance(one, Tensor):
-                    found[f"{name}{place}"] = one
-    return found
 
 
 def _signature(

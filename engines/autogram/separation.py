@@ -104,6 +104,8 @@ class _Walk:
         edges = [edge for edge in self._graph.edges[index] if self._leads[edge.child]]
         unknown = self._unknown(node, outputs)
         if unknown is not None:
+            # Of this result too: a hook acts on its gradient before the operation sees it.
+            self.found.states.update(((index, output), unknown) for output in outputs)
             rows = output_metadata(node)[0].shape
             batch = len(rows) > 0 and int(rows[0]) > 1
             if node.name() in BATCH_NORMS and getattr(node, "_saved_training", True) and batch:
@@ -128,7 +130,7 @@ class _Walk:
             if known.is_nested_tensor or known.is_cpp_nested_tensor:
                 return Unknown("is a nested tensor")
             if isinstance(state, Place) and hooked(node, output):
-                return Unknown(f"lies below a hook on the result of {node.name()}")
+                return Unknown(f"has its gradient from a hook on {node.name()}")
         return None
 
     def _pass_places(
