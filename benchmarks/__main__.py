@@ -1,12 +1,13 @@
 """`python -m benchmarks`: one subcommand for each kind of measurement."""
 
 import argparse
+import importlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from benchmarks.memory import measure_memory
-from benchmarks.report import Report
 from engines.aggregation import METHODS
 from jdviz.problems import PROBLEMS
 from jdviz.profiling import MeasurementError
@@ -22,21 +23,21 @@ def _parser() -> argparse.ArgumentParser:
     memory.add_argument("--aggregator", choices=list(METHODS), default="UPGrad")
     app = commands.add_parser("app", help="server start, first page, and Start to the first step")
     app.add_argument("--rounds", type=int, default=5, help="how often Start is pressed")
-    for command in (memory, app):
+    exact = commands.add_parser("exact", help="errors of both engines on every edge case")
+    for command in (memory, app, exact):
         command.add_argument("--json", type=Path, default=None, help="write the figures here too")
     return parser
 
 
-def _measure_app(rounds: int) -> Report:
-    # Needs the test tools, which whoever measures memory may not have.
+def _with_test_tools(module: str) -> Any:
+    """Import what needs the test tools, which whoever measures memory may not have."""
     try:
-        from benchmarks.app import measure_app
+        return importlib.import_module(f"benchmarks.{module}")
     except ModuleNotFoundError as error:
         raise MeasurementError(
             f"got an environment without {error.name}, expected the test tools; "
             "`make environment-dev` installs them."
         ) from error
-    return measure_app(rounds)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,8 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
             report = measure_memory(
                 options.problem, options.size, options.batch, options.aggregator
             )
+        elif options.command == "exact":
+            report = _with_test_tools("exact").measure_exactness()
         else:
-            report = _measure_app(options.rounds)
+            report = _with_test_tools("app").measure_app(options.rounds)
     except MeasurementError as error:
         sys.stderr.write(f"{error}\n")
         return 1

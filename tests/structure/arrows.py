@@ -20,8 +20,9 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ),
     ("jdviz.pages",),
     ("app",),
-    # Benchmarks drive a browser with the same helpers as the tests.
+    # Benchmarks drive a browser with the same helpers as the tests, and run the same edge cases.
     ("tests.support",),
+    ("tests.engines.edges",),
     ("benchmarks",),
 )
 # Who alone may import a library.

@@ -1,7 +1,7 @@
 """Edge cases of the Gramian: forwards, losses and batches."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,12 @@ def losses_of(model: nn.Module, x: Tensor) -> Tensor:
     """One loss per sample, shape [b]."""
     losses: Tensor = model(x).square().flatten(1).sum(1)
     return losses
+
+
+def gradient_of(parameters: Iterable[Tensor]) -> Tensor:
+    """The `.grad` of some parameters, those without left out, shape [n]."""
+    found = [p.grad.flatten() for p in parameters if p.grad is not None]
+    return torch.cat(found)
 
 
 def pair(
@@ -202,25 +208,24 @@ def contrastive(dtype: torch.dtype) -> Pairs:
     "`batch_dim=None`.",
 )
 def zero_branch_that_mixes(dtype: torch.dtype) -> Pairs:
-    model = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)]).to(dtype)
-    nn.init.zeros_(model[1].weight)
-    h = model[0](data(dtype))
-    yield pair((h + model[1](h.mean(0))).square().sum(1), model)
+    first, second = nn.Linear(4, 4, dtype=dtype), nn.Linear(4, 4, dtype=dtype)
+    nn.init.zeros_(second.weight)
+    h = first(data(dtype))
+    yield pair((h + second(h.mean(0))).square().sum(1), first, second)
 
 
 @exact("autogram", "A residual branch that starts at zero, over three steps")
 def zero_branch(dtype: torch.dtype) -> Pairs:
-    model, x = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)]).to(dtype), data(dtype)
-    nn.init.zeros_(model[1].weight)
-    engine = Engine(model, batch_dim=0)
+    first, second = nn.Linear(4, 4, dtype=dtype), nn.Linear(4, 4, dtype=dtype)
+    nn.init.zeros_(second.weight)
+    x, engine = data(dtype), Engine(first, second, batch_dim=0)
+    optimizer = torch.optim.SGD([*first.parameters(), *second.parameters()], lr=0.1)
     for _ in range(3):
-        h = model[0](x)
-        losses = (h + torch.asinh(model[1](h))).square().sum(1)
-        yield pair(losses, model, engine=engine)
+        h = first(x)
+        losses = (h + torch.asinh(second(h))).square().sum(1)
+        yield pair(losses, first, second, engine=engine)
         losses.mean().backward()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter -= 0.1 * parameter.grad
+        optimizer.step()
 
 
 @refused(

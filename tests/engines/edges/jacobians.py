@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +12,15 @@ from torch.utils.checkpoint import checkpoint
 from engines.aggregation import Mean
 from engines.autojac import backward, jac, jac_to_grad, mtl_backward
 from engines.errors import UnsupportedGraphError
-from tests.engines.edges.autogram import data, losses_of, mlp
+from tests.engines.edges.autogram import data, gradient_of, losses_of, mlp
 from tests.engines.edges.record import Pairs, exact, refused
 from tests.support.reference import reference_jacobian
 
 
 def _rows(model: nn.Module) -> Tensor:
     """The Jacobian that a call left on the parameters, shape [m, n]."""
-    jacobians = [p.jac for p in model.parameters() if getattr(p, "jac", None) is not None]
+    left = [getattr(p, "jac", None) for p in model.parameters()]
+    jacobians = [jacobian for jacobian in left if jacobian is not None]
     return torch.cat([j.flatten(1) for j in jacobians], 1)
 
 
@@ -63,8 +65,7 @@ def jac_to_grad_of_all_parameters(dtype: torch.dtype) -> Pairs:
     expected = reference_jacobian(losses, model[:3].parameters()).mean(0)
     backward(losses)
     jac_to_grad(model.parameters(), Mean())
-    found = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
-    yield torch.cat(found), expected
+    yield gradient_of(model.parameters()), expected
 
 
 class _Looking(torch.autograd.Function):
@@ -117,7 +118,8 @@ def compiled_jacobian(dtype: torch.dtype) -> Pairs:
     torch.compiler.reset()
     model, x = mlp(dtype), data(dtype)
     expected = reference_jacobian(losses_of(model, x), model.parameters())
-    backward(losses_of(torch.compile(model, backend="aot_eager"), x))
+    fast: Any = torch.compile(model, backend="aot_eager")
+    backward(losses_of(fast, x))
     torch.compiler.reset()
     yield _rows(model), expected
 
@@ -175,7 +177,7 @@ def penalty_on_shared_weights(dtype: torch.dtype) -> Pairs:
 @exact("autojac", "Hooks on parameters")
 def parameter_hooks(dtype: torch.dtype) -> Pairs:
     model = mlp(dtype)
-    model[0].weight.register_hook(lambda gradient: 3 * gradient)
+    next(model.parameters()).register_hook(lambda gradient: 3 * gradient)
     losses = losses_of(model, data(dtype))
     expected = reference_jacobian(losses, model.parameters())
     backward(losses)
@@ -190,7 +192,7 @@ def mixed_dtypes(dtype: torch.dtype) -> Pairs:
     expected = reference_jacobian(losses, parameters).mean(0)
     backward(losses)
     jac_to_grad(parameters, Mean())
-    yield torch.cat([p.grad.flatten().double() for p in parameters]), expected
+    yield torch.cat([gradient_of([p]).double() for p in parameters]), expected
 
 
 @exact("autojac", "`retain_grad` on an activation")

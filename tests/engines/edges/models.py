@@ -69,14 +69,14 @@ class Structured(nn.Module):
         super().__init__()
         self.first, self.second = nn.Linear(4, 5), nn.Linear(5, 3)
         self.register_buffer("offset", torch.randn(5))
-        self.register_buffer("calls", torch.zeros(()))
+        self.calls = 0
 
     def forward(
         self, inputs: dict[str, list[Tensor]], *, mode: str, scale: Tensor | None = None
     ) -> Output:
-        """Nested in, nested out; counts its calls in place, as a side effect."""
+        """Nested in, nested out; counts its calls, a side effect."""
         self.calls += 1
-        h = self.first(inputs["x"][0]) + self.offset
+        h = self.first(inputs["x"][0]) + self.get_buffer("offset")
         h = torch.tanh(h) if mode == "tanh" else h
         h = h if scale is None else h * scale
         return Output(self.second(h), {"hidden": [h]})

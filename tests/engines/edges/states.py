@@ -5,6 +5,7 @@ import io
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from engines.autogram import Engine
 from engines.errors import UnsupportedGraphError
-from tests.engines.edges.autogram import data, losses_of, mlp, pair
+from tests.engines.edges.autogram import data, gradient_of, losses_of, mlp, pair
 from tests.engines.edges.record import Pairs, exact, refused
 from tests.support.reference import reference_gramian, reference_jacobian
 
@@ -35,7 +36,7 @@ def replaced_later(dtype: torch.dtype) -> Pairs:
     yield pair(losses_of(model, x), model, engine=engine)
     model[2] = nn.Linear(5, 2, dtype=dtype)
     yield pair(losses_of(model, x), model, engine=engine)
-    model[0].weight = nn.Parameter(torch.randn_like(model[0].weight))
+    model[0].weight = nn.Parameter(data(dtype, 5, 4))
     yield pair(losses_of(model, x), model, engine=engine)
 
 
@@ -63,7 +64,7 @@ def accumulation(dtype: torch.dtype) -> Pairs:
         expected += weights @ reference_jacobian(losses, model.parameters())
         yield pair(losses, model, engine=engine)
         losses.backward(weights)
-    yield torch.cat([p.grad.flatten() for p in model.parameters()]), expected
+    yield gradient_of(model.parameters()), expected
 
 
 @exact("autogram", "`deepcopy` and pickling of model and engine, idle")
@@ -147,7 +148,7 @@ def changed_in_place(dtype: torch.dtype) -> Pairs:
     model = mlp(dtype)
     losses = losses_of(model, data(dtype))
     with torch.no_grad():
-        model[2].weight.add_(1)
+        next(model[2].parameters()).add_(1)
     yield pair(losses, model)
 
 
@@ -161,7 +162,7 @@ def compiled(dtype: torch.dtype) -> Pairs:
     expected = reference_gramian(losses_of(model, x), model.parameters())
     for backend in ("eager", "aot_eager"):
         torch.compiler.reset()
-        fast = torch.compile(model, backend=backend)
+        fast: Any = torch.compile(model, backend=backend)
         losses = losses_of(fast, x)
         for module in (model, fast):
             yield Engine(module, batch_dim=0).compute_gramian(losses), expected
@@ -185,28 +186,37 @@ def _one_process_group() -> Iterator[None]:
 def data_parallel(dtype: torch.dtype) -> Pairs:
     weights = torch.rand(6, dtype=dtype)
     with _one_process_group():
-        for options in ({}, {"find_unused_parameters": True}, {"static_graph": True}):
+        for unused, static in ((False, False), (True, False), (False, True)):
             model = mlp(dtype)
-            wrapped = DistributedDataParallel(model, **options)
+            wrapped = DistributedDataParallel(
+                model, find_unused_parameters=unused, static_graph=static
+            )
             for _ in range(2):
                 x = data(dtype)
                 losses, plain = losses_of(wrapped, x), losses_of(model, x)
                 expected = reference_gramian(plain, model.parameters())
                 yield Engine(wrapped, batch_dim=0).compute_gramian(losses), expected
                 losses.backward(weights)
-                gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
-                yield gradient, weights @ reference_jacobian(plain, model.parameters())
+                found = gradient_of(model.parameters())
+                yield found, weights @ reference_jacobian(plain, model.parameters())
                 wrapped.zero_grad()
 
 
-@exact("autogram", "Backward hooks on modules, activations, parameters and their views that change gradients")
+def _clamped(_: nn.Module, gradients: Any, __: Any) -> Any:
+    return (gradients[0].clamp(-0.1, 0.1),)
+
+
+@exact(
+    "autogram",
+    "Backward hooks that change gradients, on modules, activations, parameters and their views",
+)
 def changing_hooks(dtype: torch.dtype) -> Pairs:
     for place in ("module", "tensor", "parameter"):
         model, x = mlp(dtype), data(dtype)
         if place == "module":
-            model[2].register_full_backward_hook(lambda _, into, __: (into[0].clamp(-0.1, 0.1),))
+            model[2].register_full_backward_hook(_clamped)
         if place == "parameter":
-            model[2].weight.register_hook(lambda gradient: 3 * gradient)
+            next(model[2].parameters()).register_hook(lambda gradient: 3 * gradient)
         h = model[0](x)
         if place == "tensor":
             h.register_hook(lambda gradient: gradient / (gradient.norm() + 1))

@@ -1,0 +1,120 @@
+"""What `explain` says, and Gramians by module."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engines.autogram import Engine
+from tests.support.allocations import peak_bytes
+from tests.support.cases import CASES, Case, TiedHead
+from tests.support.reference import reference_gramian
+from tests.support.tolerances import assert_close
+
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding=.same.")
+
+
+@pytest.mark.parametrize("batch_dim", [0, None])
+@pytest.mark.parametrize("case", CASES)
+def test_every_use_is_explained(case: Case, batch_dim: int | None) -> None:
+    model, x = case.build()
+    plans = Engine(model, batch_dim=batch_dim).explain(case.losses(model, x))
+    named = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert {f"{p.path}.{p.parameter}".removeprefix(".") for p in plans} == named
+    for plan in plans:
+        assert plan.operation.endswith(tuple("0123456789"))
+        assert plan.reason
+        assert plan.contraction
+        assert plan.flops >= 0
+        assert plan.workspace_bytes >= 0
+        assert (plan.rule == "general") == ("row by row" in plan.contraction)
+
+
+REASONS: dict[str, Callable[[nn.Linear, Tensor], Tensor]] = {
+    "reads no samples": lambda layer, x: x @ layer(torch.eye(4, dtype=x.dtype)),
+    "has no rule": lambda layer, x: x @ torch.tanh(layer.weight).T + layer.bias,
+    "from a hook": lambda layer, x: _hooked(layer(x)),
+    "which cannot be asked by numbers": lambda layer, x: _Custom.apply(layer(x)),
+}
+
+
+class _Custom(torch.autograd.Function):
+    """Identity written in Python."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+def _hooked(h: Tensor) -> Tensor:
+    h.register_hook(lambda gradient: gradient * 1)
+    return h
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_reasons_for_the_general_path(reason: str) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(4, 3).double()
+    losses = REASONS[reason](layer, torch.randn(6, 4, dtype=torch.float64)).square().sum(1)
+    engine = Engine(layer, batch_dim=0)
+    plan = next(plan for plan in engine.explain(losses) if plan.parameter == "weight")
+    assert (plan.rule, reason in plan.reason) == ("general", True)
+    assert_close(engine.compute_gramian(losses), reference_gramian(losses, layer.parameters()))
+
+
+def test_pinned_costs_of_a_linear_layer() -> None:
+    # One position: two products of 6×4·4×6 and 6×3·3×6 numbers, one triangle, and the products
+    # of 36 pairs counted four times: (36·4 + 36·3 + 36·4 + 1) // 2. The gradients would be
+    # 6·1·12 to build and 36·12 to multiply.
+    layer = nn.Linear(4, 3)
+    weight = Engine(layer, batch_dim=0).explain(layer(torch.randn(6, 4)).square().sum(1))[-1]
+    assert (weight.path, weight.parameter, weight.rule) == ("", "weight", "linear")
+    assert (weight.contraction, weight.flops) == ("input-output", 198)
+    assert weight.alternatives == (("per-sample", 504),)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if "batch" not in c.id])
+def test_shares_of_modules_add_up(case: Case) -> None:
+    model, x = case.build()
+    losses = case.losses(model, x)
+    shares = Engine(model, batch_dim=0).compute_gramian(losses, by_module=True)
+    named = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    assert set(shares) == {name.rpartition(".")[0] for name in named}
+    for path, share in shares.items():
+        own = [p for name, p in named.items() if name.rpartition(".")[0] == path]
+        expected = reference_gramian(losses, own)
+        assert torch.equal(share, share.T)
+        assert_close(share, expected)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_large_vocabulary_is_never_a_block_for_every_sample(tied: bool) -> None:
+    m, t, words, d = 8, 6, 40_000, 4
+    torch.manual_seed(0)
+    model = TiedHead()
+    model.embedding = nn.Embedding(words, d)
+    model.head = nn.Linear(d, words, bias=False)
+    if tied:
+        model.head.weight = model.embedding.weight
+    tokens = torch.randint(words, (m, t))
+    h = torch.tanh(model.embedding(tokens))
+    scores = model.head(h[:, 0]) if tied else h.sum(1)
+    losses = F.cross_entropy(scores, tokens[:, 1] % scores.shape[1], reduction="none")
+    engine = Engine(model.embedding, batch_dim=0)
+    engine.compute_gramian(losses)  # loads what torch loads at first use
+    peak = peak_bytes(lambda: engine.compute_gramian(losses))
+    block = 4 * m * words * d
+    if tied:
+        # The gradient of the scores, m·V, a few times over while it is made and read: the softmax
+        # reads one and writes one, and the rows that occur are picked from a copy.
+        assert peak <= 4 * 4 * m * words
+    else:
+        # Rows that occur, m·t of d entries each, for every sample, with their sorting.
+        assert peak <= 4 * m * (m * t) * d + 64 * m * t * (d + 8)
+        assert peak < block / 20
