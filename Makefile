@@ -43,7 +43,7 @@ format: environment-dev
 	$(VENV_PYTHON) -m ruff format .
 
 clean:
-	rm -rf .venv .venv.lock .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf .venv .venv.lock .hypothesis .pytest_cache .mypy_cache .ruff_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 environment:

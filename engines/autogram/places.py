@@ -49,16 +49,15 @@ class Place:
         """
         return cls(None, np.array([sample]))
 
-    def moved(self, axis: int) -> "Place":
-        """The same owners along another dimension.
-
-        Args:
-            axis: The dimension.
+    def simplified(self) -> "Place":
+        """Say of a tensor whose indices all belong to one sample that it does as a whole.
 
         Returns:
-            The place.
+            The place without its dimension if that tells nothing.
         """
-        return Place(axis, self.owners)
+        first = int(self.owners[0])
+        alone = self.axis is not None and first >= 0 and bool((self.owners == first).all())
+        return Place.whole(first) if alone else self
 
     def same(self, other: "Place") -> bool:
         """Tell whether two places say the same.

@@ -90,6 +90,10 @@ class _Walk:
             states[child, output] = state
             return
         joint = merged(known, state)
+        if joint is None and _tensorwise(known) and _tensorwise(state):
+            # Samples that went through a model one by one meet in what has no samples: a computed
+            # weight, a table. Tasks averaged over a batch look the same; both are exact below.
+            joint = Shared(child)
         if joint is None:
             sums = [s for s in (known, state) if isinstance(s, Shared)]
             # A sum is named where it is taken: below the node that hands it to every sample.
@@ -113,7 +117,7 @@ class _Walk:
             for edge in edges:
                 self.arrive(edge.child, edge.output, unknown)
             return
-        places = {output: s for output, s in outputs.items() if isinstance(s, Place)}
+        places = {o: s.simplified() for o, s in outputs.items() if isinstance(s, Place)}
         if len(places) < len(outputs):
             shared = next(s for s in outputs.values() if isinstance(s, Shared))
             for edge in edges:
@@ -269,6 +273,11 @@ def separate(
         if outputs and all(_shape(graph.nodes[index], n) is not None for n in outputs):
             walk.visit(index, outputs)
     return walk.found
+
+
+def _tensorwise(state: State) -> bool:
+    """Whether a state says nothing of a tensor's rows: all of it is one sample's, or no one's."""
+    return isinstance(state, Shared) or (isinstance(state, Place) and state.axis is None)
 
 
 def _step(node: Node, slot: int, output: int, place: Place, below: tuple[int, ...]) -> Step:

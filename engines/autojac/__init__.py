@@ -8,5 +8,6 @@ from engines.autojac.backward import backward
 from engines.autojac.jac import jac
 from engines.autojac.jac_to_grad import jac_to_grad
 from engines.autojac.mtl_backward import mtl_backward
+from engines.autojac.passes import default_chunk_rows
 
-__all__ = ["backward", "jac", "jac_to_grad", "mtl_backward"]
+__all__ = ["backward", "default_chunk_rows", "jac", "jac_to_grad", "mtl_backward"]

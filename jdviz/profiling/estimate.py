@@ -7,6 +7,7 @@ from functools import cache, partial
 import torch
 from torch import Tensor, nn
 
+from engines.autojac import default_chunk_rows
 from jdviz.problems import PROBLEMS
 from jdviz.problems.base import parameter_count
 from jdviz.profiling.available import available_bytes
@@ -15,7 +16,6 @@ from jdviz.profiling.spec import STEP_METHODS, MeasurementError, StepMethod
 FLOAT_BYTES = 4
 DOUBLE_BYTES = 8
 # What the engines do, seen from outside; a test holds the prediction to what is measured.
-ROWS_AT_ONCE = 16  # autojac differentiates so many objectives in one pass
 COMBINING_BYTES = 2 * 2**20  # largest part of a Jacobian that an aggregator takes to double
 WORKSPACE_BYTES = 16 * 2**20  # largest block of gradients that a contraction builds
 SQUARE_MATRICES = 4  # m x m matrices alive at once while a Gramian is put together
@@ -50,7 +50,7 @@ def step_bytes(problem: str, size: str, batch_size: int, method: StepMethod) -> 
     """Predicts the peak memory of one step, parameters and batch excluded.
 
     With A the bytes the forward pass saves, L its largest block, m objectives, n parameters of 4
-    bytes and r = min(16, m) rows at once:
+    bytes and r rows at once, at most 16 (`engines.autojac.default_chunk_rows`):
 
     * autograd: A + L + 4n. All gradients exist while the first layer's input gradient does.
     * autojac: 4mn for the Jacobian, and the larger of two further needs: A + r(4n + 2L) while its
@@ -85,7 +85,7 @@ def step_bytes(problem: str, size: str, batch_size: int, method: StepMethod) -> 
     if method == "autograd":
         return plain
     if method == "autojac":
-        rows = min(ROWS_AT_ONCE, m)
+        rows = min(default_chunk_rows(m, FLOAT_BYTES * n), m)
         building = s.saved_bytes + rows * (FLOAT_BYTES * n + 2 * s.largest_bytes)
         combining = min(COMBINING_BYTES, DOUBLE_BYTES * m * n) + 2 * FLOAT_BYTES * n
         return FLOAT_BYTES * m * n + max(building, combining)
