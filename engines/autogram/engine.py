@@ -28,14 +28,15 @@ class Engine:
     """Computes the Gramian G = J Jᵀ of objectives without building their Jacobian J.
 
     Everything is read from autograd's graph when it is called: no hook is registered on a module,
-    nothing of a model or of an earlier call is kept, no `.grad` of a parameter is written, and the
-    graph stays usable. Parameters are those of the modules that require grad at that moment. An
-    operation without a rule takes an exact path that costs one backward pass per objective.
+    nothing of a model is kept, and of earlier calls only which operations keep samples apart at
+    which shapes; no `.grad` of a parameter is written, and the graph stays usable. Parameters are
+    those of the modules that require grad at that moment. An operation without a rule takes an
+    exact path that costs one backward pass per objective.
 
-    The engine runs backward passes of its own, with factors on the losses, so hooks on tensors and
-    nodes are called with those passes' gradients, and activations with `retain_grad()` collect
-    them. A hook that changes a gradient should be a function of that gradient. Calls from several
-    threads take turns.
+    The engine runs backward passes of its own, so hooks on tensors and nodes are called with those
+    passes' gradients, and once with zeros to find out whether they are there; activations with
+    `retain_grad()` collect all of these. A hook that changes a gradient should be a function of
+    that gradient. Calls from several threads take turns.
 
     Args:
         modules: Modules whose parameters the Jacobian is taken with respect to.
@@ -109,7 +110,9 @@ class Engine:
             ValueError: `batch_dim` is not a dimension of the output, or no parameter is trainable.
             UnsupportedGraphError: The output has no graph, or its graph was freed, changed in
                 place, allows no further pass, or holds a re-entrant checkpoint.
-            BatchMixedError: `batch_dim` is given but samples meet on the way to a parameter.
+            BatchMixedError: `batch_dim` is given but samples meet on the way to a parameter, and
+                the graph shows it. Where it does not, as where the whole batch ends in a tensor
+                that no operation reads by sample, the result is exact all the same.
 
         Cost: the input-gradient half of k backward passes, k being objectives per sample (all of
             them for `batch_dim=None`), and the contractions; plus m passes if some parameter takes
@@ -140,7 +143,10 @@ class Engine:
             losses: Objectives of any shape with a graph.
 
         Returns:
-            One record per use, in the order in which the graph is read. No pass is run.
+            One record per use, in the order in which the graph is read. No backward pass through
+            the graph is run; operations that are not known are asked by numbers, and hooks on
+            activations are looked for, as `compute_gramian` does. What only a pass can show is
+            missing: a custom backward that returns no gradient sends uses to the general path.
 
         Raises:
             TypeError: As `compute_gramian`.
@@ -160,7 +166,9 @@ class Engine:
             return ()
         with _reading(losses):
             graph, plan = self._plan(losses, objectives, named, [""] * len(named))
-            return explained(graph, plan, objectives, list(named), list(named.values()))
+            parameters = list(named.values())
+            itemsize = _accumulation_dtype(losses, parameters).itemsize
+            return explained(graph, plan, objectives, list(named), parameters, itemsize)
 
     def _prepare(self, output: Tensor) -> tuple[dict[str, Tensor], Objectives]:
         """Validate, collect the parameters and number the objectives."""

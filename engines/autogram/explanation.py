@@ -9,7 +9,6 @@ from engines.autogram.graph import Graph
 from engines.autogram.objectives import Objectives
 from engines.autogram.plan import Plan
 from engines.autogram.rules import Counts, find
-from engines.autogram.rules.base import WORKSPACE_BYTES
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ def explained(
     objectives: Objectives,
     names: Sequence[str],
     parameters: Sequence[Tensor],
+    itemsize: int,
 ) -> tuple[UsePlan, ...]:
     """Describe a plan use by use.
 
@@ -54,6 +54,7 @@ def explained(
         objectives: Their numbering.
         names: Paths of the tracked parameters.
         parameters: The parameters.
+        itemsize: Bytes of an element of the Gramian.
 
     Returns:
         One record per use, in walk order; a parameter that the losses do not reach has none.
@@ -64,7 +65,7 @@ def explained(
         for member in group.members
         for node, role in zip(group.nodes, member.roles, strict=True)
     }
-    counts = Counts(objectives.losses, max(1, objectives.samples))
+    counts = Counts(objectives.losses, max(1, objectives.samples), itemsize)
     found = []
     for use, reason in zip(graph.uses, plan.reasons, strict=True):
         node = graph.nodes[use.node]
@@ -82,7 +83,7 @@ def explained(
                     reason,
                     f"row by row in {m} backward passes",
                     m * m * shape.numel(),
-                    min(4 * m * shape.numel(), 4 * WORKSPACE_BYTES),
+                    itemsize * m * shape.numel(),
                     (),
                 )
             )

@@ -15,9 +15,6 @@ from torch.autograd.graph import Node, get_gradient_edge
 from engines.failures import refuse_reentrant
 
 _LEAF = "torch::autograd::AccumulateGrad"
-# Operations between a parameter and its consumer that keep every inner product: a transposition
-# moves entries, a cast (autocast) leaves them. The value says whether rows and columns swap.
-_CHAIN = {"TBackward0": True, "ToCopyBackward0": False}
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,14 +121,14 @@ class Graph:
                 pure[index] = isinstance(attribute(node, "variable"), nn.Parameter)
         return pure
 
-    def path_below(self, index: int) -> int | None:
+    def parameter_below(self, index: int) -> int | None:
         """Find a tracked parameter that a node uses, or the nearest one below it.
 
         Args:
             index: The node.
 
         Returns:
-            Index of the parameter.
+            Index of the parameter, None if there is none.
         """
         direct: dict[int, int] = {}
         for use in self.uses:
@@ -182,6 +179,9 @@ def saved_tensors(node: Node) -> dict[str, Tensor] | None:
     Returns:
         Tensors by name; None if some are behind hooks (checkpointing, offloading), which would
         recompute or copy a whole block.
+
+    Raises:
+        RuntimeError: They were freed.
     """
     found: dict[str, Tensor] = {}
     for name in dir(node):
@@ -284,15 +284,15 @@ def _moved_parameter(
     transposed = False
     kinds = set()
     chain = []
-    while (name := node.name()) in _CHAIN:
-        transposed ^= _CHAIN[name]
+    while (swapped := _moves(node)) is not None:
+        transposed ^= swapped
         kinds.add(output_dtype(node).is_complex)
         chain.append(node)
         (following, _) = node.next_functions[0]
         if following is None:
             return None
         node = following
-    if name != _LEAF:
+    if node.name() != _LEAF:
         return None
     leaf = attribute(node, "variable")
     # A cast between real and complex numbers changes inner products.
@@ -302,9 +302,28 @@ def _moved_parameter(
     return None if number is None else (number, transposed, tuple(chain))
 
 
+def _moves(node: Node) -> bool | None:
+    """Whether a node keeps every inner product, and if so whether it swaps rows and columns.
+
+    A transposition moves entries, a cast (autocast) leaves them.
+    """
+    name = node.name()
+    if name in ("TBackward0", "ToCopyBackward0"):
+        return name == "TBackward0"
+    if name in ("PermuteBackward0", "TransposeBackward0") and len(output_shape(node)) == 2:
+        # Both of two dimensions in some order; torch hands out -1 as 2⁶⁴ - 1.
+        named = ("_saved_dim0", "_saved_dim1") if name == "TransposeBackward0" else ("_saved_dims",)
+        values = [attribute(node, one) for one in named]
+        first, second = values if len(values) == 2 else values[0]
+        if name == "TransposeBackward0":
+            return bool((int(first) - int(second)) % 2)
+        return bool(int(first) % 2)
+    return None
+
+
 def _leads_to_parameter(child: Node | None) -> bool:
     """Whether an input is a parameter, perhaps transposed or cast."""
-    while child is not None and child.name() in _CHAIN:
+    while child is not None and _moves(child) is not None:
         child = child.next_functions[0][0]
     if child is None or child.name() != _LEAF:
         return False

@@ -14,12 +14,16 @@ class _TouchedError(Exception):
 
 
 class _Probe(Tensor):
-    """A gradient that cannot be looked at unnoticed."""
+    """A gradient that cannot be looked at unnoticed while it is on its way; afterwards, zeros."""
+
+    watched = False
 
     @classmethod
-    def __torch_function__(cls, *_: Any, **__: Any) -> Any:
+    def __torch_function__(cls, *arguments: Any, **__: Any) -> Any:
         """Stop whoever looks."""
-        raise _TouchedError
+        if cls.watched:
+            raise _TouchedError
+        return super().__torch_function__(*arguments, **__)
 
 
 def hooked(node: Node, output: int = 0) -> bool:
@@ -28,7 +32,8 @@ def hooked(node: Node, output: int = 0) -> bool:
     A hook on a tensor belongs to the node that made it and is not visible there, so a probe is
     sent to the node, and no further: a hook that reads the probe in any way is stopped at once
     and thereby found, before it could act; one that replaces it is found too; one that does
-    neither cannot matter. A tensor with `retain_grad()` gets a gradient of zeros.
+    neither cannot matter. One that keeps the probe keeps zeros. A tensor with `retain_grad()` gets
+    a gradient of zeros. Engines take turns, so no other thread is in between.
 
     Args:
         node: A node.
@@ -47,6 +52,7 @@ def hooked(node: Node, output: int = 0) -> bool:
     zero = torch.zeros((), dtype=known.dtype, device=known.device)
     probe = zero.expand(tuple(int(size) for size in known.shape)).as_subclass(_Probe)
     edge = GradientEdge(node, output)
+    _Probe.watched = True
     try:
         # What torch.autograd.grad calls, which would itself look at the probe.
         (arrived,) = _engine_run_backward(
@@ -54,6 +60,8 @@ def hooked(node: Node, output: int = 0) -> bool:
         )
     except _TouchedError:
         return True
+    finally:
+        _Probe.watched = False
     return arrived is not probe
 
 

@@ -22,6 +22,18 @@ from engines.autogram.graph import attribute
 from engines.autogram.places import Owners, Place
 
 
+def node_names(names: str) -> list[str]:
+    """Write out names of autograd's nodes.
+
+    Args:
+        names: Names without "Backward" before their number, as in "Add0 Mm0".
+
+    Returns:
+        The full names.
+    """
+    return [f"{name[:-1]}Backward{name[-1]}" for name in names.split()]
+
+
 class Verdict(Enum):
     """What an entry says when there is no place."""
 
@@ -51,9 +63,6 @@ class Step:
     above: tuple[int, ...]
     below: tuple[int, ...]
 
-
-# Operations whose results are each one index of a dimension.
-ONE_OF_A_DIMENSION = frozenset({"SelectBackward0", "UnbindBackward0"})
 
 # A dimension stands for the same owners along it.
 Found = int | Place | Verdict | None
@@ -358,18 +367,21 @@ _FAMILIES: tuple[tuple[str, Passage], ...] = (
     ("T0", _matrix_transposition),
 )
 
-
-def _nodes(names: str) -> list[str]:
-    """Full names of nodes."""
-    return [f"{name[:-1]}Backward{name[-1]}" for name in names.split()]
-
-
 PASSAGES: dict[str, Passage] = {
-    name: passage for names, passage in _FAMILIES for name in _nodes(names)
+    name: passage for names, passage in _FAMILIES for name in node_names(names)
 } | {"_DDPSinkBackward": _passed_through}
 _READING_MORE = """
 BinaryCrossEntropy0 BinaryCrossEntropyWithLogits0 Embedding0 EmbeddingBag0 Gather0 MaskedFill0
 MaskedFill1 NativeDropout0 NllLoss0 NllLoss2D0 Where0
 """
 # Operations that read nothing but their inputs: no mask, no index, no target.
-PURE = frozenset(PASSAGES) - frozenset([*_nodes(_READING_MORE), "_DDPSinkBackward"])
+PURE = frozenset(PASSAGES) - frozenset([*node_names(_READING_MORE), "_DDPSinkBackward"])
+# Operations whose results are each one index of a dimension.
+ONE_OF_A_DIMENSION = frozenset(node_names("Select0 Unbind0"))
+# Operations whose results are parts of a tensor, by indices or sizes that the node saved.
+PICKING = frozenset(
+    node_names(
+        """Gather0 Index0 IndexSelect0 MaskedSelect0 Split0 SplitWithSizes0 UnsafeSplit0
+        UnsafeSplitWithSizes0"""
+    )
+)

@@ -24,18 +24,17 @@ class Place:
     owners: Owners
 
     @classmethod
-    def regular(cls, axis: int, size: int, samples: int) -> "Place":
-        """Samples outermost along a dimension.
+    def each(cls, axis: int, samples: int) -> "Place":
+        """One index of a dimension for each sample, in order.
 
         Args:
             axis: The dimension.
-            size: Its size, a multiple of `samples`.
-            samples: b.
+            samples: b, its size.
 
         Returns:
-            The place in which index p belongs to sample p // (size / b).
+            The place.
         """
-        return cls(axis, np.repeat(np.arange(samples), size // samples))
+        return cls(axis, np.arange(samples))
 
     @classmethod
     def whole(cls, sample: int) -> "Place":
@@ -49,6 +48,11 @@ class Place:
         """
         return cls(None, np.array([sample]))
 
+    @property
+    def samples(self) -> set[int]:
+        """The samples that own something."""
+        return set(self.owners.tolist()) - {-1}
+
     def simplified(self) -> "Place":
         """Say of a tensor whose indices all belong to one sample that it does as a whole.
 
@@ -58,17 +62,6 @@ class Place:
         first = int(self.owners[0])
         alone = self.axis is not None and first >= 0 and bool((self.owners == first).all())
         return Place.whole(first) if alone else self
-
-    def same(self, other: "Place") -> bool:
-        """Tell whether two places say the same.
-
-        Args:
-            other: The other place.
-
-        Returns:
-            Whether dimension and owners agree.
-        """
-        return self.axis == other.axis and np.array_equal(self.owners, other.owners)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from engines.autogram.graph import Graph, Use, saved_tensors
+from engines.autogram.graph import Graph, Use
 from engines.autogram.hooks import hooked
 from engines.autogram.places import Place, Shared, Unknown
-from engines.autogram.rules import Role, find
+from engines.autogram.rules import Declined, Role, find
 from engines.autogram.separation import Separation
 
 # Rules whose uses of one weight have cross terms in closed form.
@@ -148,11 +148,9 @@ def _claim(
         # A hook on a parameter may change its gradient, which only autograd can run.
         return "has a hook"
     place = rule.place(node, state)
-    role = None
-    if place is not None:
-        role = rule.role(node, use.slot, parameter, use.transposed, place)
-    if role is None or place is None:
-        if saved_tensors(node) is None:
-            return f"what {node.name()} saved is behind hooks, as in a checkpoint"
-        return f"the rule for {node.name()} declined"
+    if place is None:
+        return f"{node.name()} has the samples along a dimension that its rule does not take"
+    role = rule.role(node, use.slot, parameter, use.transposed, place)
+    if isinstance(role, Declined):
+        return f"{node.name()} {role.reason}"
     return role, place

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from engines.autogram.graph import attribute, output_metadata, saved_tensors
+from engines.autogram.passage import PICKING, node_names
 from engines.autogram.places import Owners, Place, Unknown
 
 _SEED = 20240623
@@ -26,20 +27,19 @@ _HALF_EXPONENT, _SINGLE_EXPONENT, _DOUBLE_EXPONENT = 4, 30, 100
 # Atomic additions on an accelerator reorder sums from call to call, which costs some roundings; on
 # a CPU both calls add in the same order.
 _REORDERING_EPS = 4
-# Operations whose results are parts of a tensor.
-PICKING = frozenset(
-    f"{name}Backward0"
-    for name in [
-        "Gather",
-        "Index",
-        "IndexSelect",
-        "MaskedSelect",
-        "Split",
-        "SplitWithSizes",
-        "UnsafeSplit",
-        "UnsafeSplitWithSizes",
-    ]
+# Operations that save no tensor and show all their settings. Others without a saved tensor may have
+# hidden ones: the strides of `as_strided`, what is written where in place, the sizes of constants
+# in `cat`.
+_TRANSPARENT = frozenset(
+    node_names(
+        """Col2Im0 Cumsum0 Diagonal0 FftC2C0 FftC2R0 FftR2C0 Flip0 Im2Col0 PixelShuffle0
+        PixelUnshuffle0 ReflectionPad1D0 ReflectionPad3D0 Repeat0 ReplicationPad1D0
+        ReplicationPad3D0 Roll0 Tril0 Triu0 Unfold0 UpsampleBicubic2D0 UpsampleBilinear2D0
+        UpsampleLinear1D0 UpsampleNearest1D0 UpsampleNearest2D0 UpsampleNearest3D0
+        UpsampleTrilinear3D0"""
+    )
 )
+# Forgotten all at once; a model has a few dozen.
 _MOST_KEPT = 4096
 
 # In place of a sample: several samples, or one whose factor was met to rounding only.
@@ -53,9 +53,9 @@ Found = dict[int, Place | Unknown | None]
 class Proofs:
     """What was found by numbers and holds for every call with an operation of the same shapes.
 
-    Kept only where it cannot depend on data: the operation saved no integers, no sparse tensor and
-    no zero, and every row of the result was reached. A proof concerns one operation, so keeping it
-    keeps nothing of a model.
+    Kept only where it cannot depend on data: the operation shows all its settings, it saved no
+    integers, no sparse tensor and no zero, and every row of the result was reached. A proof
+    concerns one operation, so keeping it keeps nothing of a model.
     """
 
     def __init__(self) -> None:
@@ -78,8 +78,8 @@ class Proofs:
             RuntimeError: Saved tensors were freed.
 
         Cost: the backward of this operation twice (more beyond 122 samples in float32, 402 in
-            float64), at the first call with these shapes, or at every call where the operation's
-            indices or zeros decide what goes where.
+            float64), at the first call with these shapes, or at every call where what the
+            operation hides, its indices or zeros decide what goes where.
         """
         saved = saved_tensors(node)
         if not callable(node) or saved is None:
@@ -91,7 +91,8 @@ class Proofs:
         if not probe.possible:
             return None
         found, reached = probe.run(slots)
-        if reached and all(_lasting(tensor) for tensor in saved.values()):
+        shown = bool(saved) or node.name() in _TRANSPARENT
+        if reached and shown and all(_lasting(tensor) for tensor in saved.values()):
             if len(self._kept) >= _MOST_KEPT:
                 self._kept.clear()
             self._kept[key] = found

@@ -1,16 +1,17 @@
 """Says where samples meet although a batch dimension was declared, and what to do about it."""
 
 from collections.abc import Collection, Sequence
+from typing import Literal
 
 from torch import Tensor
 
 from engines.autogram.graph import Graph
 from engines.autogram.places import Place, Shared
 from engines.autogram.rules import find
-from engines.autogram.separation import BATCH_NORMS, Mixing, Separation
+from engines.autogram.separation import BATCH_NORMS, Kind, Mixing, Separation
 from engines.errors import BatchMixedError
 
-_SAYS = {
+_SAYS: dict[Kind | Literal["combination"], tuple[str, str]] = {
     "norm": ("is in training mode", "GroupNorm, or eval mode"),
     "operation": ("works across the batch", "let it work along another dimension"),
     "sum": ("over the batch reaches every sample", "detach it, or apply it outside"),
@@ -50,7 +51,8 @@ def refuse_mixing(
 
 def _row(graph: Graph, names: Sequence[str], mixing: Mixing) -> tuple[str, str, str]:
     """Where, what, and what to do."""
-    index, kind = mixing.node, mixing.kind
+    index = mixing.node
+    kind: Kind | Literal["combination"] = mixing.kind
     if kind == "sum":
         index, kind = _reduction(graph, index)
     node = graph.nodes[index]
@@ -61,7 +63,7 @@ def _row(graph: Graph, names: Sequence[str], mixing: Mixing) -> tuple[str, str, 
         where = name.rpartition(".")[0] or name
     else:
         # An operation without parameters has no path; the nearest one before it has.
-        below = graph.path_below(index)
+        below = graph.parameter_below(index)
         name = "" if below is None else names[below]
         where = f"after {name.rpartition('.')[0] or name}"
     says, remedy = _SAYS[kind]
@@ -70,7 +72,7 @@ def _row(graph: Graph, names: Sequence[str], mixing: Mixing) -> tuple[str, str, 
     return where, f"{operation} {says}", remedy
 
 
-def _reduction(graph: Graph, index: int) -> tuple[int, str]:
+def _reduction(graph: Graph, index: int) -> tuple[int, Literal["sum", "combination"]]:
     """The sum or mean that made a tensor without samples, if it is just below."""
     current = index
     while not graph.nodes[current].name().startswith(("Mean", "Std", "Sum", "Var")):

@@ -7,6 +7,7 @@ proofs of single operations, so a graph that depends on data or on arguments is 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from math import prod
+from typing import Literal
 
 from torch import Tensor
 from torch.autograd.graph import Node
@@ -17,6 +18,7 @@ from engines.autogram.objectives import Objectives
 from engines.autogram.passage import (
     ONE_OF_A_DIMENSION,
     PASSAGES,
+    PICKING,
     PURE,
     Step,
     Verdict,
@@ -24,12 +26,12 @@ from engines.autogram.passage import (
     follow_whole,
 )
 from engines.autogram.places import Place, Shared, State, Unknown, merged
-from engines.autogram.probing import PICKING, Proofs
+from engines.autogram.probing import Proofs
 
 BATCH_NORMS = frozenset(
     {"NativeBatchNormBackward0", "CudnnBatchNormBackward0", "MiopenBatchNormBackward0"}
 )
-_BELOW = Unknown("lies below a place where samples are mixed")
+Kind = Literal["norm", "operation", "sum", "rows", "inputs"]
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,13 @@ class Mixing:
     Attributes:
         node: Index of the operation.
         kind: "norm" for a normalisation over the batch, "operation" for another operation that
-            mixes rows, "sum" for a sum over the batch that single samples use, "rows" for a
-            tensor whose rows reach the losses of several samples.
+            mixes rows, "sum" for a tensor without samples that single samples use although they
+            went into it, "rows" for a tensor whose rows reach the losses of several samples,
+            "inputs" for an operation that sums over samples what another reads by sample.
     """
 
     node: int
-    kind: str
+    kind: Kind
 
 
 @dataclass(eq=False)
@@ -97,9 +100,12 @@ class _Walk:
         if joint is None:
             sums = [s for s in (known, state) if isinstance(s, Shared)]
             # A sum is named where it is taken: below the node that hands it to every sample.
-            kind, node = ("sum", sums[0].origin) if sums else ("rows", child)
-            self._mix(node, kind)
-            joint = _BELOW
+            if sums:
+                self._mix(sums[0].origin, "sum")
+            else:
+                self._mix(child, "rows")
+            # As if nothing had been mixed, so that what mixes further below is named too.
+            joint = known if isinstance(known, Place) else state
         states[child, output] = joint
 
     def visit(self, index: int, outputs: Mapping[int, State]) -> None:
@@ -110,9 +116,8 @@ class _Walk:
         if unknown is not None:
             # Of this result too: a hook acts on its gradient before the operation sees it.
             self.found.states.update(((index, output), unknown) for output in outputs)
-            rows = output_metadata(node)[0].shape
-            batch = len(rows) > 0 and int(rows[0]) > 1
-            if node.name() in BATCH_NORMS and getattr(node, "_saved_training", True) and batch:
+            rows = _shape(node, 0) or (0,)
+            if node.name() in BATCH_NORMS and trains(node) and rows[0] > 1:
                 self._mix(index, "norm")
             for edge in edges:
                 self.arrive(edge.child, edge.output, unknown)
@@ -142,14 +147,14 @@ class _Walk:
     ) -> None:
         """Pass places on by the table, and by numbers where it cannot tell."""
         # A batch normalisation may have no input on the way to a parameter but its own weight.
-        if node.name() in BATCH_NORMS:
-            verdict = PASSAGES[node.name()](_step(node, 0, 0, places[0], ())) if 0 in places else 0
-            single = 0 in places and len({*places[0].owners.tolist()} - {-1}) < 2
-            if verdict is Verdict.MIXED and not single:
-                self._mix(index, "norm")
-                for edge in edges:
-                    self.arrive(edge.child, edge.output, _BELOW)
-                return
+        first = places.get(0)
+        if (
+            node.name() in BATCH_NORMS
+            and first is not None
+            and len(first.samples) > 1
+            and PASSAGES[node.name()](_step(node, 0, 0, first, ())) is Verdict.MIXED
+        ):
+            self._mix(index, "norm")
         open_edges = []
         for edge in edges:
             if self._pure[edge.child]:
@@ -162,8 +167,8 @@ class _Walk:
             if any(one is None for one in found):
                 open_edges.append(edge)
                 continue
-            for one in found:
-                self._settle(index, edge, one)
+            for one, place in zip(found, places.values(), strict=True):
+                self._settle(index, edge, one, place, below)
         if open_edges:
             self._ask(index, node, open_edges, places, len(open_edges) < len(edges))
 
@@ -171,7 +176,7 @@ class _Walk:
         self, node: Node, edge: Edge, output: int, place: Place, below: tuple[int, ...]
     ) -> Place | Verdict | None:
         """What the table says about one result and one input."""
-        samples = set(place.owners.tolist()) - {-1}
+        samples = place.samples
         # Of one sample's own gradient, what picks an index says more by the index than by its rows.
         if place.axis is None or (len(samples) == 1 and node.name() in ONE_OF_A_DIMENSION):
             if node.name() in PICKING:
@@ -179,14 +184,24 @@ class _Walk:
             return follow_whole(node, output, max(samples), below)
         found = follow(_step(node, edge.slot, output, place, below))
         if found is Verdict.MIXED and len(samples) < 2:
-            return Place.whole(samples.pop()) if samples else place
+            return Place.whole(max(samples)) if samples else place
         return found
 
-    def _settle(self, index: int, edge: Edge, found: Place | Verdict | None) -> None:
-        """Record what was found for one input."""
+    def _settle(
+        self,
+        index: int,
+        edge: Edge,
+        found: Place | Verdict | None,
+        place: Place,
+        below: tuple[int, ...],
+    ) -> None:
+        """Record what was found for one input, below a result with samples in some place."""
         if found is Verdict.MIXED:
-            self._mix(index, "operation")
-            self.arrive(edge.child, edge.output, _BELOW)
+            if self._graph.nodes[index].name() not in BATCH_NORMS:
+                self._mix(index, "operation")
+            if _alike(place, below):
+                # As if nothing had been mixed, so that what mixes further below is named too.
+                self.arrive(edge.child, edge.output, place)
         elif isinstance(found, Place):
             self.arrive(edge.child, edge.output, found)
         else:
@@ -214,22 +229,14 @@ class _Walk:
                 self.arrive(edge.child, edge.output, place)
                 continue
             verdict: Place | Verdict = Verdict.SUMMED if place is None else place
+            below = _shape(self._graph.nodes[edge.child], edge.output) or ()
+            like = next((p for p in places.values() if _alike(p, below)), None)
             # Where no input has samples, the one with rows like the result's is mixed.
-            if place is None and not separate and self._alike(node, edge, places):
+            if place is None and not separate and like is not None:
                 verdict = Verdict.MIXED
-            self._settle(index, edge, verdict)
+            self._settle(index, edge, verdict, like or next(iter(places.values())), below)
 
-    def _alike(self, node: Node, edge: Edge, places: Mapping[int, Place]) -> bool:
-        """Whether an input has as many rows as the result where that has its samples."""
-        below = _shape(self._graph.nodes[edge.child], edge.output) or ()
-        return any(
-            place.axis is not None
-            and place.axis < len(below)
-            and below[place.axis] == len(place.owners)
-            for place in places.values()
-        )
-
-    def _mix(self, node: int, kind: str) -> None:
+    def _mix(self, node: int, kind: Kind) -> None:
         """Record a place once."""
         mixing = Mixing(node, kind)
         if mixing not in self.found.mixed:
@@ -249,8 +256,8 @@ def separate(
         proofs: Proofs by numbers of earlier calls; new ones are added.
 
     Returns:
-        What is known, and every place where samples meet. Below such a place nothing is known;
-        normalisations over the batch are named there too.
+        What is known, and every place where samples meet. If there is one, the states below it
+        are those of a graph in which it does not mix.
 
     Raises:
         RuntimeError: Saved tensors were freed.
@@ -261,7 +268,7 @@ def separate(
     leads = graph.leading_to(wanted)
     walk = _Walk(graph, leads, proofs)
     if objectives.dim is not None:
-        start = Place.regular(objectives.dim, objectives.samples, objectives.samples)
+        start = Place.each(objectives.dim, objectives.samples)
         walk.found.states[0, output.output_nr] = start
     for index in reversed(graph.postorder):
         if not leads[index]:
@@ -273,6 +280,24 @@ def separate(
         if outputs and all(_shape(graph.nodes[index], n) is not None for n in outputs):
             walk.visit(index, outputs)
     return walk.found
+
+
+def trains(node: Node) -> bool:
+    """Tell whether a batch normalisation uses the statistics of its batch.
+
+    Args:
+        node: The normalisation.
+
+    Returns:
+        Whether it does, also where the node does not say.
+    """
+    return bool(getattr(node, "_saved_training", True))
+
+
+def _alike(place: Place, shape: tuple[int, ...]) -> bool:
+    """Whether a tensor has as many rows as another one where that has its samples."""
+    axis = place.axis
+    return axis is not None and axis < len(shape) and shape[axis] == len(place.owners)
 
 
 def _tensorwise(state: State) -> bool:

@@ -126,14 +126,14 @@ def as_inputs(
     for position, tensor in enumerate(found):
         if not (tensor.is_leaf or tensor.retains_grad):
             raise ValueError(
-                f"got a computed tensor as {what} {position}, expected a leaf; pass parameters, "
-                "call retain_grad() on it before the forward pass goes on, or use jac."
+                f"got a computed tensor as {what} at position {position}, expected a leaf; pass "
+                "parameters, call retain_grad() on it before the forward pass goes on, or use jac."
             )
     trained = [tensor for tensor in found if tensor.requires_grad]
     if found and not trained and not allow_all_frozen:
         raise ValueError(
-            f"got {len(found)} {what}(s), each of which requires no grad, expected at least one "
-            "that does; pass parameters that are trained."
+            f"got {len(found)} times a {what} that requires no grad, expected at least one that "
+            "does; pass parameters that are trained."
         )
     return trained
 
@@ -195,17 +195,17 @@ def as_cotangents(
         if not fits:
             raise ValueError(
                 f"got shape {tuple(cotangent.shape)} in {what} at position {position}, expected "
-                f"({', '.join(map(str, wanted))}); it multiplies a tensor of shape {shape}."
+                f"({', '.join(map(str, wanted))}); reshape it to fit the tensor it multiplies."
             )
         if batched and len(cotangent) != len(found[0]):
             raise ValueError(
                 f"got {len(cotangent)} rows in {what} at position {position}, expected "
-                f"{len(found[0])} as at position 0; a row goes through all tensors."
+                f"{len(found[0])} as at position 0; give all the same number of rows."
             )
         if cotangent.is_complex() and not tensor.is_complex():
             raise TypeError(
-                f"got complex {what} at position {position}, expected real ones; the tensor that "
-                "they multiply is real."
+                f"got complex {what} at position {position}, expected real ones for a real tensor; "
+                "pass its real part."
             )
     return [cotangent.detach() for cotangent in found]
 
@@ -264,12 +264,12 @@ def check_direction(direction: object, expected: tuple[int, ...]) -> None:
     if not isinstance(direction, Tensor):
         raise TypeError(
             f"got {type(direction).__name__} from the aggregator, expected a tensor of shape "
-            f"{expected}; an aggregator maps [m, n] to [n]."
+            f"{expected}; return one entry per column, or use one of engines.aggregation."
         )
     if tuple(direction.shape) != expected:
         raise ValueError(
             f"got a direction of shape {tuple(direction.shape)} from the aggregator, expected "
-            f"{expected}; an aggregator maps [m, n] to [n]."
+            f"{expected}; return one entry per column, or use one of engines.aggregation."
         )
     if not bool(direction.isfinite().all()):
         raise NonFiniteGradientError(

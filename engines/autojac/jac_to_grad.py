@@ -62,8 +62,8 @@ def jac_to_grad(
         torch.Size([2, 3])
 
     Cost: m·n elements for the matrix beside the m·n of `.jac`, unless there is one tensor only;
-        what the aggregator needs. With `optimize_gramian_computation`, m² + n elements and m²n
-        multiply-adds.
+        what the aggregator needs. With `optimize_gramian_computation`, m² + 2n elements, among
+        them the direction and the gradients, and m²n multiply-adds.
     """
     check_aggregator(aggregator)
     owners, jacobians = _collect(tensors)

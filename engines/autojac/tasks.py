@@ -64,7 +64,11 @@ def read_tasks(
     edges = edges_of(found)
     below = walk(found)
     above = [walk([loss], stop=edges) for loss in losses]
-    shared = leaves_among(below) if shared_params is None else as_inputs(shared_params, "shared")
+    shared = (
+        leaves_among(below)
+        if shared_params is None
+        else as_inputs(shared_params, "shared parameter")
+    )
     reached = [leaves_among(nodes) for nodes in above]
     own = reached if tasks_params is None else _given(tasks_params, len(losses))
     _check_no_overlap(shared, own)

@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from benchmarks.__main__ import main
 from benchmarks.report import Report
@@ -51,3 +52,27 @@ def test_app_without_the_test_tools_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "playwright.sync_api", None)
     assert main(["app"]) == 1
     assert "make environment-dev" in capsys.readouterr().err
+
+
+def test_exact_prints_errors_and_refusals_and_hides_no_other(monkeypatch, capsys):
+    from benchmarks import exact
+    from tests.engines.edges.record import Edge
+
+    def half_off(dtype):
+        yield torch.ones(2, dtype=dtype), torch.full((2,), 2.0, dtype=dtype)
+
+    def refusing(dtype):
+        raise ValueError("no")
+
+    rows = [
+        Edge("autogram", "off", half_off, dtypes=(torch.float64,)),
+        Edge("autojac", "refused", refusing, ValueError, "no", dtypes=(torch.float32,)),
+    ]
+    monkeypatch.setattr(exact, "EDGES", {row.id: row for row in rows})
+    assert main(["exact"]) == 0
+    printed = capsys.readouterr().out
+    assert "5.0e-01" in printed
+    assert "ValueError  refused" in printed
+    monkeypatch.setattr(exact, "EDGES", {"crash": Edge("autogram", "crash", refusing)})
+    with pytest.raises(ValueError, match="no"):
+        main(["exact"])

@@ -2,8 +2,12 @@
 
 import pytest
 import torch
+from torch import nn
 
+from engines.autogram import Engine
+from engines.errors import BatchMixedError
 from tests.engines.edges import EDGES, Edge, markdown
+from tests.engines.edges import autogram as rows
 from tests.structure.sources import ROOT
 from tests.support.tolerances import assert_close
 
@@ -29,6 +33,24 @@ def test_row(edge: Edge, dtype: torch.dtype) -> None:
     assert pairs
     for found, expected in pairs:
         assert_close(found, expected, dtype)
+
+
+MIXED = [edge for edge in EDGES.values() if edge.refused is BatchMixedError]
+
+
+@pytest.mark.parametrize("edge", MIXED, ids=lambda edge: edge.id)
+def test_what_mixes_is_exact_without_a_batch_dimension(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Exact with `batch_dim=None`" in edge.why
+
+    def whole(*modules: nn.Module, batch_dim: int | None) -> Engine:
+        return Engine(*modules, batch_dim=None)
+
+    monkeypatch.setattr(rows, "Engine", whole)
+    torch.manual_seed(0)
+    for found, expected in edge.run(torch.float64):
+        assert_close(found, expected)
 
 
 def test_page_is_what_the_rows_say() -> None:

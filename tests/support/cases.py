@@ -269,7 +269,30 @@ def _cnn() -> nn.Module:
     )
 
 
+class Transposed(nn.Module):
+    """One weight in every spelling of its transpose, and as it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 4) / 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for weight in (
+            self.weight.T,
+            self.weight.transpose(-1, 0),
+            self.weight.permute(-1, 0),
+            self.weight.permute(0, 1),
+            self.weight.mT,
+            self.weight.transpose(1, 1),
+            self.weight.t().T,
+        ):
+            x = torch.tanh(x @ weight)
+        return x
+
+
 LINEAR = [
+    case(Transposed, x=(6, 4), id="transposes"),
+    case(Transposed, x=(3, 2, 4), id="transposes, two positions"),
     case(lambda: nn.Linear(4, 5), x=(6, 4), id="linear"),
     case(lambda: nn.Linear(4, 5), x=(3, 2, 4), id="linear two positions"),
     case(lambda: nn.Linear(30, 40), x=(4, 2, 30), id="linear input-output form"),

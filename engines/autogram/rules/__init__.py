@@ -6,7 +6,7 @@ from engines.autogram.rules import (  # noqa: F401 - importing registers them
     embedding,
     linear,
 )
-from engines.autogram.rules.base import Counts, Factors, Part, Price, Role, Rule
+from engines.autogram.rules.base import Counts, Declined, Factors, Part, Price, Role, Rule
 from engines.autogram.rules.embedding import add_tied
 from engines.autogram.rules.linear import sides
 from engines.autogram.rules.registry import RULES, find, register
@@ -14,6 +14,7 @@ from engines.autogram.rules.registry import RULES, find, register
 __all__ = [
     "RULES",
     "Counts",
+    "Declined",
     "Factors",
     "Part",
     "Price",

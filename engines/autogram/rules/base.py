@@ -21,6 +21,21 @@ WORKSPACE_BYTES = 16 * 2**20
 Role = Literal["weight", "bias", "scale"]
 
 
+@dataclass(frozen=True)
+class Declined:
+    """A rule's answer where its algebra does not hold.
+
+    Attributes:
+        reason: Why, in words that follow the name of the operation.
+    """
+
+    reason: str
+
+
+UNREADABLE = Declined("keeps what is needed behind hooks, as in a checkpoint, or not at all")
+COMPLEX = Declined("works with complex numbers")
+
+
 @dataclass(frozen=True, eq=False)
 class Factors:
     """Inputs and output gradients of one node, the samples brought to the front.
@@ -50,10 +65,12 @@ class Counts:
     Attributes:
         losses: k, objectives per sample.
         samples: b.
+        itemsize: Bytes of an element of the Gramian.
     """
 
     losses: int
     samples: int
+    itemsize: int
 
     @property
     def objectives(self) -> int:
@@ -124,7 +141,7 @@ class Rule(ABC):
     @abstractmethod
     def role(
         self, node: Node, slot: int, parameter: Tensor, transposed: bool, place: Place
-    ) -> Role | None:
+    ) -> Role | Declined:
         """Say what a parameter does in a node.
 
         Args:
@@ -135,7 +152,7 @@ class Rule(ABC):
             place: Where the samples are, as `place` gave it.
 
         Returns:
-            Its role, or None: declined, the parameter takes the general path.
+            Its role, or why it is declined: then the parameter takes the general path.
         """
 
     @abstractmethod
@@ -287,5 +304,7 @@ def rows_price(counts: Counts, entries: int, building: int) -> Price:
     """
     m = counts.objectives
     return Price(
-        "per-sample", m * building + m * m * entries, min(m * entries * 4, WORKSPACE_BYTES)
+        "per-sample",
+        m * building + m * m * entries,
+        min(counts.itemsize * m * entries, WORKSPACE_BYTES),
     )

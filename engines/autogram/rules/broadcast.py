@@ -11,7 +11,10 @@ from torch.autograd.graph import Node
 from engines.autogram.graph import attribute, output_dtype, output_shape
 from engines.autogram.places import Place
 from engines.autogram.rules.base import (
+    COMPLEX,
+    UNREADABLE,
     Counts,
+    Declined,
     Factors,
     Part,
     Price,
@@ -46,21 +49,27 @@ class BroadcastRule(Rule):
             One size for each dimension of the node's output.
         """
 
-    def lacks(self, node: Node, parameter: Tensor, place: Place) -> bool:
-        """Tell whether a parameter has no entries of its own for every sample.
+    def objection(
+        self, node: Node, parameter: Tensor, transposed: bool, place: Place
+    ) -> Declined | None:
+        """Say why a parameter is none that is broadcast along the samples.
 
         Args:
             node: The consumer.
             parameter: The parameter.
+            transposed: Whether the consumer sees it transposed.
             place: Where the samples are.
 
         Returns:
-            Whether it is real, dense, and has size 1 along the dimension of the samples.
+            The reason; None if it is real, dense, and has size 1 along the samples' dimension.
         """
-        real = parameter.is_floating_point() and not output_dtype(node).is_complex
-        if not real or parameter.layout != torch.strided:
-            return False
-        return place.axis is None or self.aligned(node, parameter.shape)[place.axis] == 1
+        if not parameter.is_floating_point() or output_dtype(node).is_complex:
+            return COMPLEX
+        if transposed or parameter.layout != torch.strided:
+            return Declined("reads a transposed or sparse parameter")
+        if place.axis is not None and self.aligned(node, parameter.shape)[place.axis] != 1:
+            return Declined("reads a parameter that has entries for every sample")
+        return None
 
     def accumulate(self, total: Tensor, parts: Sequence[Part], factors: Sequence[Factors]) -> None:
         """See `Rule.accumulate`."""
@@ -68,7 +77,10 @@ class BroadcastRule(Rule):
             add_rows(total, self, part, factors)
 
     def rows(self, role: Role, factors: Factors, shape: torch.Size) -> Tensor:
-        """See `Rule.rows`: sums over positions and over what the parameter is broadcast along."""
+        """See `Rule.rows`: sums over positions and over what the parameter is broadcast along.
+
+        Cost: one multiply-add for each entry of D, two for a scale; m rows of the parameter's size.
+        """
         d = factors.outputs
         products = d * factors.inputs if role == "scale" else d
         sizes = self.aligned(factors.node, shape)
@@ -85,23 +97,25 @@ class BroadcastRule(Rule):
 
 @register("AddBackward0", "MulBackward0", "SubBackward0")
 class ElementwiseRule(BroadcastRule):
-    """A parameter added to, subtracted from or multiplied with a tensor, broadcast."""
+    """A parameter added to or multiplied with a tensor, broadcast."""
 
     name = "elementwise"
 
     def role(
         self, node: Node, slot: int, parameter: Tensor, transposed: bool, place: Place
-    ) -> Role | None:
+    ) -> Role | Declined:
         """See `Rule.role`."""
-        if transposed or not self.lacks(node, parameter, place):
-            return None
+        objection = self.objection(node, parameter, transposed, place)
+        if objection is not None:
+            return objection
         if node.name() == "MulBackward0":
             other = "self" if slot else "other"
-            known = readable(node, other) and not attribute(node, f"_saved_{other}").is_complex()
-            return "scale" if known else None
+            if not readable(node, other):
+                return UNREADABLE
+            return COMPLEX if attribute(node, f"_saved_{other}").is_complex() else "scale"
         # The second operand of a sum or difference has a factor.
         added = node.name() == "AddBackward0" and attribute(node, "_saved_alpha") == 1
-        return "bias" if slot == 0 or added else None
+        return "bias" if slot == 0 or added else Declined("takes it with a factor or a sign")
 
     def aligned(self, node: Node, shape: torch.Size) -> tuple[int, ...]:
         """See `BroadcastRule.aligned`."""
@@ -121,19 +135,20 @@ class NormRule(BroadcastRule):
 
     def role(
         self, node: Node, slot: int, parameter: Tensor, transposed: bool, place: Place
-    ) -> Role | None:
+    ) -> Role | Declined:
         """See `Rule.role`."""
-        if transposed or slot == 0 or not self.lacks(node, parameter, place):
-            return None
+        objection = self.objection(node, parameter, transposed, place)
+        if objection is not None or slot == 0:
+            return objection or Declined("normalises the parameter itself")
         if node.name() == "NativeBatchNormBackward0":
             if attribute(node, "_saved_training"):
-                return None
+                return Declined("uses the statistics of the batch")
             needed = ["input", "running_mean", "running_var"]
         else:
             needed = ["input", "result1", "result2"]
         if slot == 2:
             return "bias"
-        return "scale" if readable(node, *needed) else None
+        return "scale" if readable(node, *needed) else UNREADABLE
 
     def aligned(self, node: Node, shape: torch.Size) -> tuple[int, ...]:
         """See `BroadcastRule.aligned`."""

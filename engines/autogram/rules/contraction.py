@@ -55,12 +55,13 @@ def choose_contraction(left: torch.Size, right: torch.Size) -> Contraction:
     return Contraction("per-sample", per_sample, input_output)
 
 
-def contraction_price(left: torch.Size, right: torch.Size) -> Price:
+def contraction_price(left: torch.Size, right: torch.Size, itemsize: int) -> Price:
     """Price of the contraction that would be chosen.
 
     Args:
         left: Shape [k or 1, b, t, o].
         right: Shape [k or 1, b, t, i].
+        itemsize: Bytes of an element.
 
     Returns:
         The price.
@@ -76,7 +77,7 @@ def contraction_price(left: torch.Size, right: torch.Size) -> Price:
     return Price(
         chosen.form,
         chosen.multiply_adds,
-        min(4 * block, WORKSPACE_BYTES),
+        min(itemsize * block, WORKSPACE_BYTES),
         ((other, chosen.alternative),),
     )
 

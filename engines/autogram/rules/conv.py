@@ -11,7 +11,10 @@ from torch.autograd.graph import Node
 from engines.autogram.graph import attribute, output_dtype, output_shape
 from engines.autogram.places import Place
 from engines.autogram.rules.base import (
+    COMPLEX,
+    UNREADABLE,
     Counts,
+    Declined,
     Factors,
     Part,
     Price,
@@ -38,14 +41,15 @@ class ConvolutionRule(Rule):
 
     def role(
         self, node: Node, slot: int, parameter: Tensor, transposed: bool, place: Place
-    ) -> Role | None:
+    ) -> Role | Declined:
         """See `Rule.role`."""
-        real = parameter.is_floating_point() and not output_dtype(node).is_complex
-        if not real or transposed:
-            return None
+        if output_dtype(node).is_complex or not parameter.is_floating_point():
+            return COMPLEX
+        if transposed or slot == 0:
+            return Declined("has the parameter in an unusual place")
         if slot == 1:
-            return "weight" if readable(node, "input", "weight") else None
-        return "bias" if slot == 2 else None
+            return "weight" if readable(node, "input", "weight") else UNREADABLE
+        return "bias"
 
     def inputs(self, node: Node, slot: int, dtype: torch.dtype) -> Tensor:
         """See `Rule.inputs`."""
@@ -90,11 +94,14 @@ class ConvolutionRule(Rule):
         geometry = Geometry.of(node)
         wide = math.prod(shape[1:])
         folded = rows_price(counts, shape.numel(), positions * shape.numel())
-        few = positions_allow(geometry, positions, counts.samples * positions * wide * 4)
+        few = positions_allow(
+            geometry, positions, counts.samples * positions * wide * counts.itemsize
+        )
         if not few:
             return folded
         left = torch.Size((counts.losses, counts.samples, positions, shape[0]))
-        return contraction_price(left, torch.Size((1, counts.samples, positions, wide)))
+        right = torch.Size((1, counts.samples, positions, wide))
+        return contraction_price(left, right, counts.itemsize)
 
 
 def _channel_blocks(geometry: Geometry, factors: Factors) -> list[slice]:

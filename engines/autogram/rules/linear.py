@@ -9,7 +9,10 @@ from torch.autograd.graph import Node
 from engines.autogram.graph import attribute, output_dtype, output_shape
 from engines.autogram.places import Place
 from engines.autogram.rules.base import (
+    COMPLEX,
+    UNREADABLE,
     Counts,
+    Declined,
     Factors,
     Part,
     Price,
@@ -37,19 +40,22 @@ class LinearRule(Rule):
 
     def role(
         self, node: Node, slot: int, parameter: Tensor, transposed: bool, place: Place
-    ) -> Role | None:
+    ) -> Role | Declined:
         """See `Rule.role`."""
         real = parameter.is_floating_point() and not output_dtype(node).is_complex
         if not real or parameter.layout != torch.strided:
-            return None
+            return COMPLEX if not real else Declined("reads a sparse parameter")
         if node.name() == "MmBackward0":
-            return "weight" if slot == 1 and readable(node, "self") else None
+            if slot != 1:
+                return Declined("has the parameter on the left")
+            return "weight" if readable(node, "self") else UNREADABLE
         if attribute(node, "_saved_alpha") != 1 or attribute(node, "_saved_beta") != 1:
-            return None
+            return Declined("has a factor alpha or beta")
         if slot == 2:
-            return "weight" if readable(node, "mat1") else None
+            return "weight" if readable(node, "mat1") else UNREADABLE
         # Any other shape was broadcast, along the samples perhaps.
-        return "bias" if slot == 0 and tuple(parameter.shape) == output_shape(node)[1:] else None
+        plain = slot == 0 and tuple(parameter.shape) == output_shape(node)[1:]
+        return "bias" if plain else Declined("has the parameter in an unusual place or shape")
 
     def data(self, node: Node, slot: int) -> Tensor | None:
         """See `Rule.data`."""
@@ -87,7 +93,7 @@ class LinearRule(Rule):
             return rows_price(counts, shape.numel(), positions * shape.numel())
         left = torch.Size((counts.losses, counts.samples, positions, shape[0]))
         right = torch.Size((1, counts.samples, positions, shape[1]))
-        return contraction_price(left, right)
+        return contraction_price(left, right, counts.itemsize)
 
 
 def sides(flags: Sequence[bool], factors: Sequence[Factors]) -> tuple[Tensor, Tensor]:

@@ -194,6 +194,16 @@ def test_hook_on_an_activation(hook: str, where: str) -> None:
     assert_close(found, expected)
 
 
+def test_a_hook_that_keeps_gradients_keeps_tensors() -> None:
+    layer, kept = nn.Linear(4, 5).double(), []
+    h = layer(_draw(6, 4))
+    h.register_hook(kept.append)
+    losses = h.square().sum(1)
+    found = Engine(layer, batch_dim=0).compute_gramian(losses)
+    assert_close(found, reference_gramian(losses, layer.parameters()))
+    assert [float(gradient.norm()) > 0 for gradient in kept].count(False) == 1
+
+
 def test_retained_gradients_do_not_matter() -> None:
     layer = nn.Linear(4, 5).double()
     h = layer(_draw(6, 4))

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engines.autogram import Engine
+from engines.autogram.rules import RULES
+from tests.structure.sources import ROOT
 from tests.support.allocations import peak_bytes
 from tests.support.cases import CASES, Case, TiedHead
 from tests.support.reference import reference_gramian
@@ -32,11 +34,44 @@ def test_every_use_is_explained(case: Case, batch_dim: int | None) -> None:
         assert (plan.rule == "general") == ("row by row" in plan.contraction)
 
 
+def test_the_block_of_the_general_path_is_foreseen() -> None:
+    m, layer = 8, nn.Bilinear(32, 32, 64, bias=False)
+    x = torch.randn(m, 32)
+    losses = layer(x, x).square().sum(1)
+    engine = Engine(layer, batch_dim=0)
+    (plan,) = engine.explain(losses)
+    assert (plan.rule, plan.workspace_bytes) == ("general", 4 * m * 32 * 32 * 64)
+    engine.compute_gramian(losses)
+    peak = peak_bytes(lambda: engine.compute_gramian(losses))
+    # Beside the block, gradients of one objective: of the weight, a few times while it is made.
+    assert plan.workspace_bytes <= peak <= plan.workspace_bytes + 6 * 4 * 32 * 32 * 64
+
+
+def test_predictions_follow_the_dtype() -> None:
+    layer = nn.Linear(64, 512)
+    x = torch.randn(4, 2, 64)
+    single = Engine(layer, batch_dim=0).explain(layer(x).square().sum((1, 2)))
+    layer.double()
+    double = Engine(layer, batch_dim=0).explain(layer(x.double()).square().sum((1, 2)))
+    assert [2 * p.workspace_bytes for p in single] == [p.workspace_bytes for p in double]
+
+
+def test_the_page_lists_the_rules() -> None:
+    page = (ROOT / "docs" / "autogram.md").read_text("utf-8")
+    table = page.partition("| rule | operations |")[2].partition("\n\n")[0]
+    listed = {line.split("|")[1].strip() for line in table.splitlines()[2:]}
+    assert listed == {rule.name for rule in RULES.values()}
+
+
 REASONS: dict[str, Callable[[nn.Linear, Tensor], Tensor]] = {
     "reads no samples": lambda layer, x: x @ layer(torch.eye(4, dtype=x.dtype)),
     "has no rule": lambda layer, x: x @ torch.tanh(layer.weight).T + layer.bias,
     "from a hook": lambda layer, x: _hooked(layer(x)),
     "which cannot be asked by numbers": lambda layer, x: _Custom.apply(layer(x)),
+    "AddmmBackward0 has a factor": lambda layer, x: torch.addmm(
+        layer.bias, x, layer.weight.T, alpha=2
+    ),
+    "along a dimension that its rule does not take": lambda layer, x: (layer.weight @ x.T).T,
 }
 
 

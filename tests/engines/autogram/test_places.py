@@ -11,6 +11,10 @@ def place(axis: int | None, *owners: int) -> Place:
     return Place(axis, np.array(owners))
 
 
+def same(one: Place, other: Place) -> bool:
+    return one.axis == other.axis and np.array_equal(one.owners, other.owners)
+
+
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
@@ -32,7 +36,7 @@ def test_two_consumers(first: Place, second: Place | Shared, expected: Place | N
         assert (found is None) == (expected is None)
         if expected is not None:
             assert isinstance(found, Place)
-            assert found.same(expected)
+            assert same(found, expected)
 
 
 def test_what_is_unknown_stays_unknown() -> None:
@@ -66,3 +70,9 @@ def test_split_brings_every_row_to_its_sample(found: Place, shape: tuple[int, ..
             own = tensor.index_select(found.axis, index)
         given = parts[sample]
         assert given[given != 0].sort().values.equal(own.flatten().sort().values)
+
+
+def test_simplified() -> None:
+    assert same(place(1, 2, 2).simplified(), place(None, 2))
+    for kept in (place(1, 2, -1), place(0, 0, 1), place(0, -1, -1), place(None, 3)):
+        assert kept.simplified() is kept

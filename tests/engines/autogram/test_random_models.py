@@ -12,7 +12,7 @@ from tests.support.random_models import RandomModel, Step, random_models
 from tests.support.reference import reference_gramian
 from tests.support.tolerances import assert_close
 
-# The same examples on every run; a session that looks for new ones sets `derandomize=False`.
+# The same examples on every run; to look for new ones, set `derandomize=False`.
 fixed = settings(
     max_examples=400,
     deadline=None,

@@ -95,6 +95,22 @@ def test_batch_norms_are_all_named() -> None:
     assert "batch_dim=None" in message
 
 
+def test_what_mixes_below_a_mixing_is_named_too() -> None:
+    a, b, c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+    h = a(torch.randn(6, 4))
+    h = b(h + h.mean(0)).softmax(0)
+    h = c(nn.BatchNorm1d(4)(h))
+    model = nn.ModuleList([a, b, c])
+    with pytest.raises(BatchMixedError) as caught:
+        Engine(model, batch_dim=0).compute_gramian(h.square().sum(1) - h.sum())
+    message = str(caught.value)
+    assert message.count("\n") == 4
+    assert "after 2  Sum over the batch" in message
+    assert "after 1  BatchNorm is in training mode" in message
+    assert "after 1  Softmax works across the batch" in message
+    assert "after 0  Mean over the batch" in message
+
+
 def test_batch_norm_of_two_modules_is_told_apart() -> None:
     parts = [nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)) for _ in range(2)]
     with pytest.raises(BatchMixedError, match=r"Sequential\[1\]\.1"):

@@ -99,6 +99,47 @@ def test_a_proof_that_data_may_change_is_not_kept(monkeypatch: pytest.MonkeyPatc
         engine.compute_gramian(solved())
 
 
+def _row_written(h: Tensor) -> Tensor:
+    h[0] = h[1:, 0] * 2
+    return h
+
+
+def _column_written(h: Tensor) -> Tensor:
+    h[1:, 0] = h[1:, 1] * 2
+    return h
+
+
+# Pairs whose nodes show the same although the samples go elsewhere.
+HIDDEN: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "cat": (
+        lambda h: torch.cat([h.new_ones(1, 3), h, h.new_ones(2, 3)]),
+        lambda h: torch.cat([h.new_ones(2, 3), h, h.new_ones(1, 3)]),
+    ),
+    "as_strided": (
+        lambda h: h.as_strided((3, 3), (3, 1)),
+        lambda h: h.t().contiguous().t().as_strided((3, 3), (3, 1)),
+    ),
+    "in place": (_column_written, _row_written),
+}
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("pair", HIDDEN)
+def test_what_a_node_hides_is_asked_at_every_call(pair: str, first: int) -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3).double()
+    engine = Engine(model, batch_dim=0)
+    for which in (first, 1 - first, first):
+        h = model(torch.randn(4 if pair == "in place" else 3, 4, dtype=torch.float64)) * 1
+        losses = HIDDEN[pair][which](h).square().sum(1)
+        expected = reference_gramian(losses, model.parameters())
+        if pair == "in place" and which == 1:
+            with pytest.raises(BatchMixedError):
+                engine.compute_gramian(losses)
+        else:
+            assert_close(engine.compute_gramian(losses), expected)
+
+
 @pytest.mark.parametrize("samples", [2, 5, 34, 35, 300, 1200])
 @pytest.mark.parametrize("exponent", [4, 30, 100])
 def test_codes_tell_samples_apart(samples: int, exponent: int) -> None:

@@ -51,8 +51,8 @@ def test_parameters(name: str) -> None:
     assert named == LATER[name]
 
 
-def test_the_package_exports_four_functions() -> None:
-    assert sorted(autojac.__all__) == sorted(FIRST)
+def test_the_package_exports_what_scripts_call_and_the_size_of_a_chunk() -> None:
+    assert sorted(autojac.__all__) == sorted([*FIRST, "default_chunk_rows"])
 
 
 class _Setup:

@@ -53,8 +53,12 @@ def loss_twice(dtype: torch.dtype) -> Pairs:
 @exact("autojac", "An input that no loss reaches", note="zeros")
 def unused_input(dtype: torch.dtype) -> Pairs:
     model, unused = mlp(dtype), nn.Parameter(torch.ones(2, dtype=dtype))
-    found = jac(losses_of(model, data(dtype)), [unused, *model.parameters()])
+    losses = losses_of(model, data(dtype))
+    expected = reference_jacobian(losses, model.parameters())
+    found = jac(losses, [unused, *model.parameters()])
     yield found[0], torch.zeros(6, 2, dtype=dtype)
+    rest = torch.cat([jacobian.flatten(1) for jacobian in found[1:]], 1)
+    yield rest, expected
 
 
 @exact("autojac", "`jac_to_grad(model.parameters(), …)` with frozen and unused parameters")
@@ -195,12 +199,20 @@ def mixed_dtypes(dtype: torch.dtype) -> Pairs:
     yield torch.cat([gradient_of([p]).double() for p in parameters]), expected
 
 
-@exact("autojac", "`retain_grad` on an activation")
+@exact(
+    "autojac",
+    "`retain_grad` on an activation",
+    note="its own `.grad` can be read with `parallel_chunk_size=1`",
+)
 def retained(dtype: torch.dtype) -> Pairs:
     model = mlp(dtype)
     h = model[0](data(dtype))
     h.retain_grad()
     losses = model[2](torch.relu(h)).square().sum(1)
     expected = reference_jacobian(losses, model.parameters())
+    (by_loss,) = torch.autograd.grad(losses.sum(), h, retain_graph=True)
+    h.grad = None
     backward(losses, parallel_chunk_size=1)
     yield _rows(model), expected
+    assert h.grad is not None
+    yield h.grad, by_loss

@@ -17,7 +17,7 @@ where and what to do; the row says how to get the number.
 """
 _SECTIONS = {
     "autogram": "## autogram: the Gramian\n\n`batch_dim=0` unless the row says otherwise.",
-    "autojac": "## autojac: the Jacobian",
+    "autojac": "## autojac: the Jacobian\n\nOne row for each objective, one column for each entry.",
 }
 
 
