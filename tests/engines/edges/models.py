@@ -1,6 +1,7 @@
 """Edge cases of the Gramian: what models are made of, and in which precision."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -190,6 +191,20 @@ class _Doubled(torch.autograd.Function):
         return 2 * gradient
 
 
+def _half(dtype: torch.dtype, losses_in: Callable[[nn.Module, Tensor, Tensor], Tensor]) -> Pairs:
+    """Losses in half precision against the same model in float32."""
+    for norm in (False, True):
+        model = mlp(torch.float32)
+        model = nn.Sequential(*model, nn.LayerNorm(3)) if norm else model
+        x, weights = data(torch.float32), torch.tensor([1.0, 2.0, -1.0])
+        half = copy.deepcopy(model)
+        losses = losses_in(half, x, weights)
+        found = Engine(half, batch_dim=0).compute_gramian(losses)
+        assert found.dtype == torch.float32
+        assert torch.equal(found, found.T)
+        yield found, reference_gramian((model(x) * weights).sum(1), model.parameters())
+
+
 @exact(
     "autogram",
     "Autocast, with and without a norm",
@@ -197,16 +212,11 @@ class _Doubled(torch.autograd.Function):
     note="the Gramian is float32 and symmetric to the bit",
 )
 def autocast(dtype: torch.dtype) -> Pairs:
-    for norm in (False, True):
-        model = mlp(torch.float32)
-        model = nn.Sequential(*model, nn.LayerNorm(3)) if norm else model
-        x, weights = data(torch.float32), torch.tensor([1.0, 2.0, -1.0])
+    def losses_in(model: nn.Module, x: Tensor, weights: Tensor) -> Tensor:
         with torch.autocast("cpu", dtype):
-            losses = (model(x).float() * weights).sum(1)
-        found = Engine(model, batch_dim=0).compute_gramian(losses)
-        assert found.dtype == torch.float32
-        assert torch.equal(found, found.T)
-        yield found, reference_gramian((model(x) * weights).sum(1), model.parameters())
+            return (model(x).float() * weights).sum(1)
+
+    return _half(dtype, losses_in)
 
 
 @exact(
@@ -216,13 +226,8 @@ def autocast(dtype: torch.dtype) -> Pairs:
     note="the Gramian is float32 and symmetric to the bit",
 )
 def half_precision(dtype: torch.dtype) -> Pairs:
-    for norm in (False, True):
-        model = mlp(torch.float32)
-        model = nn.Sequential(*model, nn.LayerNorm(3)) if norm else model
-        x, weights = data(torch.float32), torch.tensor([1.0, 2.0, -1.0])
-        half = copy.deepcopy(model).to(dtype)
-        losses = (half(x.to(dtype)) * weights.to(dtype)).sum(1)
-        found = Engine(half, batch_dim=0).compute_gramian(losses)
-        assert found.dtype == torch.float32
-        assert torch.equal(found, found.T)
-        yield found, reference_gramian((model(x) * weights).sum(1), model.parameters())
+    def losses_in(model: nn.Module, x: Tensor, weights: Tensor) -> Tensor:
+        model.to(dtype)
+        return (model(x.to(dtype)) * weights.to(dtype)).sum(1)
+
+    return _half(dtype, losses_in)
