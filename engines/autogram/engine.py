@@ -106,7 +106,7 @@ class Engine:
             parameter to its share; the shares add up to the Gramian.
 
         Raises:
-            TypeError: The output is not a tensor, or it is complex.
+            TypeError: The output is not a tensor, or it is complex or nested.
             ValueError: `batch_dim` is not a dimension of the output, or no parameter is trainable.
             UnsupportedGraphError: The output has no graph, or its graph was freed, changed in
                 place, allows no further pass, or holds a re-entrant checkpoint.
@@ -233,6 +233,10 @@ class Engine:
             raise TypeError(
                 f"got {type(output).__name__}, expected a tensor of objectives; stack them with "
                 "torch.stack."
+            )
+        if output.is_nested:
+            raise TypeError(
+                "got a nested tensor, expected objectives in one tensor; stack or concatenate them."
             )
         if output.is_complex():
             raise TypeError(

@@ -26,6 +26,24 @@ class _Probe(Tensor):
         return super().__torch_function__(*arguments, **__)
 
 
+def hooked_itself(node: Node) -> bool:
+    """Tell whether a hook is registered on a node, which acts between its inputs and its results.
+
+    Args:
+        node: A node.
+
+    Returns:
+        Whether there is one, before or after the node.
+    """
+    for register in (node.register_prehook, node.register_hook):
+        handle = register(_nothing)
+        others = len(handle.hooks_dict_ref() or ()) - 1
+        handle.remove()
+        if others:
+            return True
+    return False
+
+
 def hooked(node: Node, output: int = 0) -> bool:
     """Tell whether something may change the gradient that passes a node.
 
@@ -42,12 +60,8 @@ def hooked(node: Node, output: int = 0) -> bool:
     Returns:
         Whether there is a hook that reads or replaces the gradient, or any hook on the node.
     """
-    for register in (node.register_prehook, node.register_hook):
-        handle = register(_nothing)
-        others = len(handle.hooks_dict_ref() or ()) - 1
-        handle.remove()
-        if others:
-            return True
+    if hooked_itself(node):
+        return True
     known = output_metadata(node)[output]
     zero = torch.zeros((), dtype=known.dtype, device=known.device)
     probe = zero.expand(tuple(int(size) for size in known.shape)).as_subclass(_Probe)

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
+import torch
+from torch import Tensor
 from torch.autograd.graph import Node
 
 from engines.autogram.graph import attribute
@@ -38,6 +40,7 @@ class Verdict(Enum):
     """What an entry says when there is no place."""
 
     SUMMED = "the input has no samples and receives a sum over them"
+    PERHAPS = "the same, unless numbers say that it has samples"
     MIXED = "the operation mixes samples"
 
 
@@ -63,6 +66,13 @@ class Step:
     above: tuple[int, ...]
     below: tuple[int, ...]
 
+
+_LEFT_FACTORS = {
+    "AddmmBackward0": "_saved_mat1",
+    "BaddbmmBackward0": "_saved_batch1",
+    "BmmBackward0": "_saved_self",
+    "MmBackward0": "_saved_self",
+}
 
 # A dimension stands for the same owners along it.
 Found = int | Place | Verdict | None
@@ -121,7 +131,8 @@ def _signed(number: int) -> int:
 def _saved_slice(node: Node) -> slice:
     """The part of its dimension that a slice takes."""
     start, end, step = (attribute(node, f"_saved_{name}") for name in ("start", "end", "step"))
-    return slice(_signed(start), _signed(end), int(step))
+    first, last = (None if bound is None else _signed(bound) for bound in (start, end))
+    return slice(first, last, int(step))
 
 
 def _dims_of(node: Node, name: str, ndim: int) -> tuple[int, ...]:
@@ -157,7 +168,16 @@ def _product(step: Step, first: int = 0) -> Found:
     rows = len(step.above) - 2
     if step.slot == first:
         return step.axis if step.axis <= rows else Verdict.SUMMED
-    return step.axis if step.axis != rows else Verdict.SUMMED
+    if step.axis != rows:
+        return step.axis
+    # A constant matrix with zeros may be made of blocks, one for each sample.
+    constant = step.node.next_functions[first][0] is None
+    if constant and step.above[-2] > 1:
+        factor = attribute(step.node, _LEFT_FACTORS[step.node.name()])
+        dense = isinstance(factor, Tensor) and factor.layout == torch.strided
+        if not dense or not bool((factor != 0).all()):
+            return Verdict.PERHAPS
+    return Verdict.SUMMED
 
 
 def _product_added(step: Step) -> Found:
@@ -173,7 +193,8 @@ def _matrix_vector(step: Step) -> Found:
 def _per_sample(step: Step) -> Found:
     """The first dimension is a batch for the first input; parameters collect all of it."""
     if step.slot > 0:
-        return Verdict.SUMMED
+        # In the channels, samples may have weights of their own.
+        return Verdict.SUMMED if step.axis != 1 else Verdict.PERHAPS
     return 0 if step.axis == 0 else None
 
 
@@ -202,16 +223,16 @@ def _padding(step: Step) -> Found:
 
 def _layer_norm(step: Step) -> Found:
     """Normalisation over trailing dimensions."""
+    leading = len(step.above) - len(attribute(step.node, "_saved_normalized_shape"))
     if step.slot > 0:
-        return Verdict.SUMMED
-    trailing = len(attribute(step.node, "_saved_normalized_shape"))
-    return step.axis if step.axis < len(step.above) - trailing else Verdict.MIXED
+        return Verdict.SUMMED if step.axis < leading else step.axis - leading
+    return step.axis if step.axis < leading else Verdict.MIXED
 
 
 def _batch_norm(step: Step) -> Found:
     """Normalisation channel by channel, over all else unless the statistics are stored ones."""
     if step.slot > 0:
-        return Verdict.SUMMED
+        return 0 if step.axis == 1 else Verdict.SUMMED
     fixed = not getattr(step.node, "_saved_training", True)
     # Instance normalisation is this node with the samples folded into the channels.
     return step.axis if fixed or step.axis == 1 else Verdict.MIXED
@@ -219,7 +240,15 @@ def _batch_norm(step: Step) -> Found:
 
 def _lookup(step: Step) -> Found:
     """Rows of a table, which collects what all indices say."""
-    return Verdict.SUMMED if step.slot == 0 else None
+    return Verdict.PERHAPS if step.slot == 0 else None
+
+
+def _recurrent(step: Step) -> Found:
+    """A recurrent layer, time first: samples keep to themselves, weights collect all of them."""
+    if 1 <= step.slot <= 4:
+        return Verdict.SUMMED
+    time_first = not attribute(step.node, "_saved_batch_first")
+    return 1 if time_first and step.slot == step.output == 0 and step.axis == 1 else None
 
 
 def _passed_through(step: Step) -> Found:
@@ -326,11 +355,12 @@ def _matrix_transposition(step: Step) -> Found:
 
 # By name of the node, without its ending "Backward" and number.
 _ENTRYWISE = """
-Abs0 Add0 Clamp0 Clamp1 ClampMax0 ClampMin0 Clone0 Cos0 Div0 Elu0 Elu1 Erf0 Exp0 Expand0
-Expm10 Gelu0 Hardsigmoid0 Hardswish0 Hardtanh0 LeakyRelu0 LeakyRelu1 Log0 Log100 Log1P0 Log20
-LogSigmoid0 MaskedFill0 MaskedFill1 Maximum0 Minimum0 Mish0 Mul0 NativeDropout0 Neg0 Pow0
-Pow1 PreluKernel0 Reciprocal0 Relu0 Rsqrt0 Rsub1 Sigmoid0 Silu0 Sin0 Softplus0 Sqrt0 Sub0
-Tanh0 Threshold0 ToCopy0 Where0
+Abs0 Acos0 Acosh0 Add0 Addcdiv0 Addcmul0 Asin0 Asinh0 Atan0 Atan20 Atanh0 Celu0 Clamp0 Clamp1
+ClampMax0 ClampMin0 Clone0 Cos0 Cosh0 Div0 Elu0 Elu1 Erf0 Erfc0 Exp0 Exp20 Expand0 Expm10 Gelu0
+Hardsigmoid0 Hardswish0 Hardtanh0 Hypot0 LeakyRelu0 LeakyRelu1 Lerp0 Lerp1 Log0 Log100 Log1P0
+Log20 LogSigmoid0 MaskedFill0 MaskedFill1 Maximum0 Minimum0 Mish0 Mul0 NativeDropout0 Neg0 Pow0
+Pow1 PreluKernel0 Reciprocal0 Relu0 Rsqrt0 Rsub1 Sigmoid0 Silu0 Sin0 Sinh0 Softplus0 Sqrt0 Sub0
+Tan0 Tanh0 Threshold0 ToCopy0 Where0
 """
 _UNREDUCED = "BinaryCrossEntropy0 BinaryCrossEntropyWithLogits0 HuberLoss0 MseLoss0 SmoothL1Loss0"
 _RESHAPES = "ReshapeAlias0 Squeeze0 Squeeze1 Squeeze2 UnsafeView0 Unsqueeze0 View0"
@@ -355,6 +385,7 @@ _FAMILIES: tuple[tuple[str, Passage], ...] = (
     ("NativeBatchNorm0 CudnnBatchNorm0 MiopenBatchNorm0", _batch_norm),
     ("Embedding0 EmbeddingBag0", _lookup),
     ("Trilinear0", _three_factors),
+    ("MkldnnRnnLayer0", _recurrent),
     ("LogSoftmax0 Softmax0", _normalised),
     ("Slice0", _slice),
     ("Gather0 Cat0 Split0 SplitWithSizes0 UnsafeSplit0", _along()),

@@ -113,6 +113,8 @@ def merged(first: State, second: State) -> State | None:
             return None
         return Place(first.axis, np.maximum(known, other))
     sample = max(first.owners.max(), second.owners.max())
+    if sample < 0:
+        return first
     within = all(np.isin(p.owners, (sample, -1)).all() for p in (first, second))
     return Place.whole(int(sample)) if within else None
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from engines.autogram.graph import Graph, Use
-from engines.autogram.hooks import hooked
+from engines.autogram.hooks import hooked, hooked_itself
 from engines.autogram.places import Place, Shared, Unknown
 from engines.autogram.rules import Declined, Role, find
 from engines.autogram.separation import Separation
@@ -147,6 +147,9 @@ def _claim(
     if parameter._backward_hooks or any(hooked(moved) for moved in use.chain):
         # A hook on a parameter may change its gradient, which only autograd can run.
         return "has a hook"
+    if hooked_itself(node):
+        # Of its inputs and results, one is not what the rule would see.
+        return f"{node.name()} has a hook"
     place = rule.place(node, state)
     if place is None:
         return f"{node.name()} has the samples along a dimension that its rule does not take"

@@ -27,9 +27,9 @@ _HALF_EXPONENT, _SINGLE_EXPONENT, _DOUBLE_EXPONENT = 4, 30, 100
 # Atomic additions on an accelerator reorder sums from call to call, which costs some roundings; on
 # a CPU both calls add in the same order.
 _REORDERING_EPS = 4
-# Operations that save no tensor and show all their settings. Others without a saved tensor may have
-# hidden ones: the strides of `as_strided`, what is written where in place, the sizes of constants
-# in `cat`.
+# Operations that save no tensor and show all their settings. Others that save none may hide some,
+# as the strides of `as_strided` and the sizes of constants in `cat`; and what is saved may decide
+# what goes where, as indices, zeros and the coordinates of `grid_sample` do.
 _TRANSPARENT = frozenset(
     node_names(
         """Col2Im0 Cumsum0 Diagonal0 FftC2C0 FftC2R0 FftR2C0 Flip0 Im2Col0 PixelShuffle0
@@ -53,9 +53,8 @@ Found = dict[int, Place | Unknown | None]
 class Proofs:
     """What was found by numbers and holds for every call with an operation of the same shapes.
 
-    Kept only where it cannot depend on data: the operation shows all its settings, it saved no
-    integers, no sparse tensor and no zero, and every row of the result was reached. A proof
-    concerns one operation, so keeping it keeps nothing of a model.
+    Kept only where nothing but shapes and settings decides what goes where, and every row of the
+    result was reached. A proof concerns one operation, so keeping it keeps nothing of a model.
     """
 
     def __init__(self) -> None:
@@ -78,21 +77,22 @@ class Proofs:
             RuntimeError: Saved tensors were freed.
 
         Cost: the backward of this operation twice (more beyond 122 samples in float32, 402 in
-            float64), at the first call with these shapes, or at every call where what the
-            operation hides, its indices or zeros decide what goes where.
+            float64), at every call; for operations that save no tensor, at the first call with
+            these shapes and settings.
         """
-        saved = saved_tensors(node)
-        if not callable(node) or saved is None:
+        # What an in-place write to a part of a tensor has inside is not visible: perhaps Python.
+        opaque = not callable(node) or node.name() == "torch::autograd::CopySlices"
+        if opaque or saved_tensors(node) is None:
             return None
-        key = _signature(node, places, slots, saved)
+        transparent = node.name() in _TRANSPARENT
+        key = _signature(node, places, slots) if transparent else None
         if key in self._kept:
             return self._kept[key]
         probe = _Probe(node, places)
         if not probe.possible:
             return None
         found, reached = probe.run(slots)
-        shown = bool(saved) or node.name() in _TRANSPARENT
-        if reached and shown and all(_lasting(tensor) for tensor in saved.values()):
+        if transparent and reached:
             if len(self._kept) >= _MOST_KEPT:
                 self._kept.clear()
             self._kept[key] = found
@@ -167,7 +167,9 @@ class _Probe:
         call = attribute(self._node, "__call__")
         with torch.no_grad():
             sent = call(*cotangents)
-        return list(sent) if isinstance(sent, tuple) else [sent]
+        listed = sent if isinstance(sent, tuple) else (sent,)
+        inputs = self._node.next_functions
+        return [_as_input(*pair) for pair in zip(listed, inputs, strict=True)]
 
     def _locate(self, plain: Tensor, coded: list[Tensor | None]) -> Place | Unknown | None:
         """Find a dimension along which every index was scaled by one sample's factor."""
@@ -220,6 +222,18 @@ class _Probe:
         return owners
 
 
+def _as_input(gradient: Tensor | None, edge: tuple[Node | None, int]) -> Tensor | None:
+    """Sum and cast what a formula gives to what the input is, as autograd does after it."""
+    child, output = edge
+    if gradient is None or child is None or gradient.layout != torch.strided:
+        return gradient
+    known = output_metadata(child)[output]
+    shape = tuple(int(size) for size in known.shape)
+    if gradient.is_complex() and not known.dtype.is_complex:
+        gradient = gradient.real
+    return gradient.sum_to_size(shape) if gradient.shape != shape else gradient
+
+
 def _by_row(tensor: Tensor, axis: int) -> Tensor:
     """Indices of a dimension as rows, real and wide, shape [size, entries]."""
     rows = tensor.detach().movedim(axis, 0)
@@ -241,15 +255,12 @@ def _signature(
     node: Node,
     places: Mapping[int, Place],
     slots: Collection[int],
-    saved: Mapping[str, Tensor],
 ) -> object:
-    """All that the structure of an operation's backward map depends on, values of tensors aside."""
+    """All that the backward map of an operation without saved tensors depends on."""
     settings = []
     for name in dir(node):
         if name.startswith("_saved_"):
-            value = attribute(node, name)
-            listed = value if isinstance(value, tuple | list) else (value,)
-            settings.append((name, repr([None if isinstance(v, Tensor) else v for v in listed])))
+            settings.append((name, repr(attribute(node, name))))
     return (
         node.name(),
         tuple((o, p.axis, p.owners.tobytes()) for o, p in sorted(places.items())),
@@ -260,14 +271,7 @@ def _signature(
             for child, n in node.next_functions
         ),
         tuple(settings),
-        tuple((name, t.shape, t.dtype) for name, t in sorted(saved.items())),
     )
-
-
-def _lasting(tensor: Tensor) -> bool:
-    """Whether a saved tensor cannot decide what goes where: dense numbers without a zero."""
-    dense = tensor.layout == torch.strided and tensor.is_floating_point()
-    return dense and bool((tensor != 0).all())
 
 
 def code_exponent(dtypes: Collection[torch.dtype]) -> int:

@@ -85,6 +85,9 @@ class _Walk:
     def arrive(self, child: int, output: int, state: State) -> None:
         """Add what one more consumer of a tensor says."""
         states = self.found.states
+        shape = _shape(self._graph.nodes[child], output) or ()
+        if isinstance(state, Place) and state.axis is not None and not _alike(state, shape):
+            state = Unknown("has samples in a place that its shape does not have")
         if self._pure[child] and isinstance(state, Place):
             # A function of parameters alone has no samples, whichever rows of it they read.
             state = Shared(child)
@@ -138,7 +141,9 @@ class _Walk:
             known = output_metadata(node)[output]
             if known.is_nested_tensor or known.is_cpp_nested_tensor:
                 return Unknown("is a nested tensor")
-            if isinstance(state, Place) and hooked(node, output):
+            # What reaches a tensor of one sample's own is the same whatever the others do.
+            rows = isinstance(state, Place) and state.simplified().axis is not None
+            if rows and hooked(node, output):
                 return Unknown(f"has its gradient from a hook on {node.name()}")
         return None
 
@@ -155,7 +160,7 @@ class _Walk:
             and PASSAGES[node.name()](_step(node, 0, 0, first, ())) is Verdict.MIXED
         ):
             self._mix(index, "norm")
-        open_edges = []
+        unsure: list[tuple[Edge, Verdict | None]] = []
         for edge in edges:
             if self._pure[edge.child]:
                 self.arrive(edge.child, edge.output, Shared(edge.child))
@@ -164,13 +169,14 @@ class _Walk:
             if below is None:
                 continue  # nothing arrives at a tensor without entries
             found = [self._one(node, edge, output, p, below) for output, p in places.items()]
-            if any(one is None for one in found):
-                open_edges.append(edge)
+            if any(one is None or one is Verdict.PERHAPS for one in found):
+                summed = all(one is Verdict.PERHAPS for one in found)
+                unsure.append((edge, Verdict.SUMMED if summed else None))
                 continue
             for one, place in zip(found, places.values(), strict=True):
                 self._settle(index, edge, one, place, below)
-        if open_edges:
-            self._ask(index, node, open_edges, places, len(open_edges) < len(edges))
+        if unsure:
+            self._ask(index, node, unsure, places, len(unsure) < len(edges))
 
     def _one(
         self, node: Node, edge: Edge, output: int, place: Place, below: tuple[int, ...]
@@ -211,28 +217,36 @@ class _Walk:
         self,
         index: int,
         node: Node,
-        edges: list[Edge],
+        edges: list[tuple[Edge, Verdict | None]],
         places: Mapping[int, Place],
         others: bool,
     ) -> None:
-        """Ask an operation by numbers."""
-        answers = self._proofs.find(node, places, tuple(edge.slot for edge in edges))
+        """Ask an operation by numbers about some inputs, each with what holds if it says no."""
+        answers = self._proofs.find(node, places, tuple(edge.slot for edge, _ in edges))
         if answers is None:
             unknown = Unknown(f"lies below {node.name()}, which cannot be asked by numbers")
-            for edge in edges:
+            for edge, _ in edges:
                 self.arrive(edge.child, edge.output, unknown)
             return
         separate = others or any(place is not None for place in answers.values())
-        for edge in edges:
+        for edge, otherwise in edges:
             place = answers[edge.slot]
             if isinstance(place, Unknown):
                 self.arrive(edge.child, edge.output, place)
                 continue
             verdict: Place | Verdict = Verdict.SUMMED if place is None else place
             below = _shape(self._graph.nodes[edge.child], edge.output) or ()
-            like = next((p for p in places.values() if _alike(p, below)), None)
+            # An input of fewer dimensions is broadcast: its rows are not the result's.
+            like = next(
+                (
+                    place
+                    for output, place in places.items()
+                    if len(below) >= len(_shape(node, output) or ()) and _alike(place, below)
+                ),
+                None,
+            )
             # Where no input has samples, the one with rows like the result's is mixed.
-            if place is None and not separate and like is not None:
+            if place is None and otherwise is None and not separate and like is not None:
                 verdict = Verdict.MIXED
             self._settle(index, edge, verdict, like or next(iter(places.values())), below)
 
@@ -277,8 +291,9 @@ def separate(
         numbers = range(len(output_metadata(graph.nodes[index])))
         outputs = {n: states[index, n] for n in numbers if (index, n) in states}
         # A node without a state receives zeros: what is above it has no entries.
-        if outputs and all(_shape(graph.nodes[index], n) is not None for n in outputs):
-            walk.visit(index, outputs)
+        present = {n: s for n, s in outputs.items() if _shape(graph.nodes[index], n) is not None}
+        if present:
+            walk.visit(index, present)
     return walk.found
 
 

@@ -11,6 +11,8 @@ from engines.autogram.rules.base import WORKSPACE_BYTES, Price, add_outer, block
 # One element of the t×t similarities costs as much as about this many multiply-adds: it is
 # written by a product, read, multiplied and summed.
 _ELEMENT_COST = 4
+# From this share of a common row on it is taken out: beyond a factor of ten, lost digits show.
+_MOST_COMMON = 0.9
 
 
 @dataclass(frozen=True)
@@ -132,15 +134,20 @@ def _per_sample(total: Tensor, left: Tensor, right: Tensor, ones: bool) -> None:
             torch.bmm(part[loss % len(part)], right[loss % len(right)], out=built[loss])
         add_outer(total, built.reshape(len(total), -1))
     if ones:
-        summed = left.sum(2).expand(losses, -1, -1)
-        add_outer(total, summed.reshape(len(total), -1))
+        add_outer(total, _over_objectives(total, left.sum(2)))
 
 
 def _input_output(total: Tensor, left: Tensor, right: Tensor, ones: bool) -> None:
     """Σ_pq (A_s A_rᵀ)[p,q]·(B_s B_rᵀ)[p,q], in blocks of samples, above the diagonal."""
+    if ones:
+        add_outer(total, _over_objectives(total, left.sum(2)))
+    left, right = left.contiguous(), right.contiguous()
+    if _common_share(left) > _common_share(right):
+        left, right = right, left
+    if _common_share(right) > _MOST_COMMON:
+        right = _without_common_row(total, left, right)
     samples, positions = left.shape[1:3]
     losses = len(total) // samples
-    left, right = left.contiguous(), right.contiguous()
     bytes_each = 2 * positions * samples * positions * left.element_size()
     for rows in blocks(samples, bytes_each):
         for first in range(losses):
@@ -148,15 +155,50 @@ def _input_output(total: Tensor, left: Tensor, right: Tensor, ones: bool) -> Non
                 # Within one loss the block left of the diagonal is the mirror of one done.
                 columns = slice(rows.start if first == second else 0, samples)
                 similar = _similarities(left, first, second, rows, columns)
-                other = _similarities(right, first, second, rows, columns)
-                if ones:
-                    other += 1
-                products = similar.mul_(other).view(
+                similar *= _similarities(right, first, second, rows, columns)
+                products = similar.view(
                     rows.stop - rows.start, positions, samples - columns.start, positions
                 )
                 _add_mirrored(
                     total, products.sum((1, 3)), first * samples, second * samples, rows, columns
                 )
+
+
+def _common_share(x: Tensor) -> float:
+    """How much of the squares of all rows is that of their mean row, between 0 and 1."""
+    rows = x.flatten(0, 2)
+    return float(rows.mean(0).square().sum() / rows.square().sum(1).mean().clamp_min(1e-30))
+
+
+def _without_common_row(total: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Take the mean row c out of B, and add what it contributes to the inner products.
+
+    With B = B' + 1cᵀ, the gradient is AᵀB' + u cᵀ with u = Σ_p A_p. Where positions share a large
+    row and u is nearly zero, as below a normalisation, the products of rows cancel and with them
+    all digits; u is summed before anything is squared.
+
+    Args:
+        total: Gramian to add to in place, shape [m, m].
+        left: A, shape [k or 1, b, t, o].
+        right: B, shape [k or 1, b, t, i].
+
+    Returns:
+        B', shape [k or 1, b, t, i]; its inner products are not added.
+
+    Cost: b·t·(i + o) + m²·o multiply-adds, and a copy of B.
+    """
+    common = right.mean((0, 1, 2))
+    rest = right - common
+    u = _over_objectives(total, left.sum(2))
+    w = _over_objectives(total, (left * (rest @ common).unsqueeze(-1)).sum(2))
+    total.addmm_(w, u.T).addmm_(u, w.T).addmm_(u, u.T, alpha=float(common.square().sum()))
+    return rest
+
+
+def _over_objectives(total: Tensor, rows: Tensor) -> Tensor:
+    """One row per objective from one per sample, shape [k or 1, b, o] to [m, o]."""
+    losses = len(total) // rows.shape[1]
+    return rows.expand(losses, -1, -1).reshape(len(total), -1)
 
 
 def _similarities(x: Tensor, first: int, second: int, rows: slice, columns: slice) -> Tensor:

@@ -48,14 +48,22 @@ class LinearRule(Rule):
         if node.name() == "MmBackward0":
             if slot != 1:
                 return Declined("has the parameter on the left")
-            return "weight" if readable(node, "self") else UNREADABLE
+            return self._weight(node, "self")
         if attribute(node, "_saved_alpha") != 1 or attribute(node, "_saved_beta") != 1:
             return Declined("has a factor alpha or beta")
         if slot == 2:
-            return "weight" if readable(node, "mat1") else UNREADABLE
+            return self._weight(node, "mat1")
         # Any other shape was broadcast, along the samples perhaps.
         plain = slot == 0 and tuple(parameter.shape) == output_shape(node)[1:]
         return "bias" if plain else Declined("has the parameter in an unusual place or shape")
+
+    @staticmethod
+    def _weight(node: Node, factor: str) -> Role | Declined:
+        """The role of a weight, if the other factor is there to be read."""
+        if not readable(node, factor):
+            return UNREADABLE
+        dense = attribute(node, f"_saved_{factor}").layout == torch.strided
+        return "weight" if dense else Declined("reads a sparse tensor")
 
     def data(self, node: Node, slot: int) -> Tensor | None:
         """See `Rule.data`."""
@@ -63,7 +71,7 @@ class LinearRule(Rule):
         if slot != weight or not readable(node, name):
             return None
         tensor: Tensor = attribute(node, f"_saved_{name}")
-        return tensor
+        return tensor if tensor.layout == torch.strided else None
 
     def inputs(self, node: Node, slot: int, dtype: torch.dtype) -> Tensor:
         """See `Rule.inputs`."""

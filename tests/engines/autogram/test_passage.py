@@ -40,9 +40,34 @@ def _pow(h: Tensor) -> Tensor:
     return h.square() + 0.5
 
 
+def _rnn(h: Tensor) -> Tensor:
+    torch.manual_seed(1)
+    found: Tensor = nn.LSTM(C, 2)(h.transpose(0, 1))[0]
+    return found.transpose(0, 1)
+
+
 # Every line maps h [b, t, c], made by a linear layer, to losses [b] (or what `_summed` makes so).
 SEPARATE: dict[str, Make] = {
     "Abs0": torch.abs,
+    "Acos0": lambda h: (h.tanh() / 2).acos(),
+    "Acosh0": lambda h: (_pow(h) + 1).acosh(),
+    "Addcdiv0": lambda h: torch.addcdiv(h, h, _POSITIVE),
+    "Addcmul0": lambda h: torch.addcmul(h, h, h.tanh()),
+    "Asin0": lambda h: (h.tanh() / 2).asin(),
+    "Asinh0": torch.asinh,
+    "Atan0": torch.atan,
+    "Atan20": lambda h: torch.atan2(h, _POSITIVE),
+    "Atanh0": lambda h: (h.tanh() / 2).atanh(),
+    "Celu0": F.celu,
+    "Cosh0": torch.cosh,
+    "Erfc0": torch.erfc,
+    "Exp20": torch.exp2,
+    "Hypot0": lambda h: torch.hypot(h, _POSITIVE),
+    "Lerp0": lambda h: torch.lerp(h, h.tanh(), 0.3),
+    "Lerp1": lambda h: torch.lerp(h, h.tanh(), h.sigmoid()),
+    "Sinh0": torch.sinh,
+    "Tan0": torch.tan,
+    "MkldnnRnnLayer0": lambda h: _rnn(h.float()).double(),
     "Add0": lambda h: h + _POSITIVE,
     "Clamp0": lambda h: torch.clamp(h, -_POSITIVE, _POSITIVE),
     "Clamp1": lambda h: h.clamp(-1, 1),

@@ -49,6 +49,14 @@ def test_output_is_no_tensor() -> None:
         Engine(model, batch_dim=0).compute_gramian([_losses(model)])
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_losses() -> None:
+    model = nn.Linear(4, 2)
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], requires_grad=True)
+    with pytest.raises(TypeError, match="nested"):
+        Engine(model, batch_dim=0).compute_gramian(nested)
+
+
 def test_detached_losses() -> None:
     model = nn.Linear(4, 2)
     with pytest.raises(UnsupportedGraphError, match="without a graph"):

@@ -71,10 +71,10 @@ def test_a_proof_by_numbers_costs_nothing_later(monkeypatch: pytest.MonkeyPatch)
 
     def unlisted() -> Tensor:
         h = model[0](torch.randn(6, 4, dtype=torch.float64)).flip(1).flip(1)
-        return model[2](torch.asinh(h)).square().sum(1)
+        return model[2](h).square().sum(1)
 
     # Both reversals are one operation with the same shapes.
-    assert _asked(Engine(model, batch_dim=0), unlisted, 3, monkeypatch) == [2, 0, 0]
+    assert _asked(Engine(model, batch_dim=0), unlisted, 3, monkeypatch) == [1, 0, 0]
 
 
 def test_a_proof_that_data_may_change_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,16 +99,6 @@ def test_a_proof_that_data_may_change_is_not_kept(monkeypatch: pytest.MonkeyPatc
         engine.compute_gramian(solved())
 
 
-def _row_written(h: Tensor) -> Tensor:
-    h[0] = h[1:, 0] * 2
-    return h
-
-
-def _column_written(h: Tensor) -> Tensor:
-    h[1:, 0] = h[1:, 1] * 2
-    return h
-
-
 # Pairs whose nodes show the same although the samples go elsewhere.
 HIDDEN: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "cat": (
@@ -119,7 +109,6 @@ HIDDEN: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]
         lambda h: h.as_strided((3, 3), (3, 1)),
         lambda h: h.t().contiguous().t().as_strided((3, 3), (3, 1)),
     ),
-    "in place": (_column_written, _row_written),
 }
 
 
@@ -130,14 +119,10 @@ def test_what_a_node_hides_is_asked_at_every_call(pair: str, first: int) -> None
     model = nn.Linear(4, 3).double()
     engine = Engine(model, batch_dim=0)
     for which in (first, 1 - first, first):
-        h = model(torch.randn(4 if pair == "in place" else 3, 4, dtype=torch.float64)) * 1
+        h = model(torch.randn(3, 4, dtype=torch.float64)) * 1
         losses = HIDDEN[pair][which](h).square().sum(1)
         expected = reference_gramian(losses, model.parameters())
-        if pair == "in place" and which == 1:
-            with pytest.raises(BatchMixedError):
-                engine.compute_gramian(losses)
-        else:
-            assert_close(engine.compute_gramian(losses), expected)
+        assert_close(engine.compute_gramian(losses), expected)
 
 
 @pytest.mark.parametrize("samples", [2, 5, 34, 35, 300, 1200])
