@@ -358,7 +358,7 @@ _ENTRYWISE = """
 Abs0 Acos0 Acosh0 Add0 Addcdiv0 Addcmul0 Asin0 Asinh0 Atan0 Atan20 Atanh0 Celu0 Clamp0 Clamp1
 ClampMax0 ClampMin0 Clone0 Cos0 Cosh0 Div0 Elu0 Elu1 Erf0 Erfc0 Exp0 Exp20 Expand0 Expm10 Gelu0
 Hardsigmoid0 Hardswish0 Hardtanh0 Hypot0 LeakyRelu0 LeakyRelu1 Lerp0 Lerp1 Log0 Log100 Log1P0
-Log20 LogSigmoid0 MaskedFill0 MaskedFill1 Maximum0 Minimum0 Mish0 Mul0 NativeDropout0 Neg0 Pow0
+Log20 LogSigmoid0 MaskedFill0 MaskedFill1 Maximum0 Minimum0 Mish0 Mul0 Mul1 NativeDropout0 Neg0 Pow0
 Pow1 PreluKernel0 Reciprocal0 Relu0 Rsqrt0 Rsub1 Sigmoid0 Silu0 Sin0 Sinh0 Softplus0 Sqrt0 Sub0
 Tan0 Tanh0 Threshold0 ToCopy0 Where0
 """
@@ -386,7 +386,7 @@ _FAMILIES: tuple[tuple[str, Passage], ...] = (
     ("Embedding0 EmbeddingBag0", _lookup),
     ("Trilinear0", _three_factors),
     ("MkldnnRnnLayer0", _recurrent),
-    ("LogSoftmax0 Softmax0", _normalised),
+    ("LogSoftmax0 SafeSoftmax0 Softmax0", _normalised),
     ("Slice0", _slice),
     ("Gather0 Cat0 Split0 SplitWithSizes0 UnsafeSplit0", _along()),
     ("Stack0", _along(stacked=True)),

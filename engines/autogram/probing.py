@@ -8,8 +8,11 @@ commute with every rounding, so the two results must agree bit by bit.
 """
 
 import math
-from collections.abc import Collection, Mapping
+import sys
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from types import FrameType
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,9 +83,7 @@ class Proofs:
             float64), at every call; for operations that save no tensor, at the first call with
             these shapes and settings.
         """
-        # What an in-place write to a part of a tensor has inside is not visible: perhaps Python.
-        opaque = not callable(node) or node.name() == "torch::autograd::CopySlices"
-        if opaque or saved_tensors(node) is None:
+        if not callable(node) or saved_tensors(node) is None:
             return None
         transparent = node.name() in _TRANSPARENT
         key = _signature(node, places, slots) if transparent else None
@@ -92,6 +93,8 @@ class Proofs:
         if not probe.possible:
             return None
         found, reached = probe.run(slots)
+        if probe.ran_python:
+            return None
         if transparent and reached:
             if len(self._kept) >= _MOST_KEPT:
                 self._kept.clear()
@@ -118,6 +121,7 @@ class _Probe:
 
     def __init__(self, node: Node, places: Mapping[int, Place]) -> None:
         self._node, self._places = node, places
+        self.ran_python = False
         self._metadata = output_metadata(node)
         kinds = {self._metadata[output].dtype for output in places}
         below = [output_metadata(child)[n] for child, n in node.next_functions if child is not None]
@@ -164,9 +168,9 @@ class _Probe:
             factor = _factors(place, code, len(shape))
             cotangent = random.to(known.dtype) * torch.from_numpy(factor).to(known.dtype)
             cotangents.append(cotangent.to(known.device))
-        call = attribute(self._node, "__call__")
         with torch.no_grad():
-            sent = call(*cotangents)
+            sent, ran_python = _watched(attribute(self._node, "__call__"), cotangents)
+        self.ran_python |= ran_python
         listed = sent if isinstance(sent, tuple) else (sent,)
         inputs = self._node.next_functions
         return [_as_input(*pair) for pair in zip(listed, inputs, strict=True)]
@@ -220,6 +224,27 @@ class _Probe:
         owners[~nearly.numpy()] = _SEVERAL
         owners[silent.numpy() & exact.numpy()] = -1
         return owners
+
+
+def _watched(call: Callable[..., Any], arguments: list[Tensor | None]) -> tuple[Any, bool]:
+    """Call a node, and tell whether Python code ran inside it.
+
+    What a write to a part of a tensor (`CopySlices`) has inside is not visible otherwise: a custom
+    function in Python, or saved tensors behind hooks.
+    """
+    frames = 0
+
+    def count(_: FrameType, event: str, __: Any) -> None:
+        nonlocal frames
+        frames += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        sent = call(*arguments)
+    finally:
+        sys.setprofile(before)
+    return sent, frames > 0
 
 
 def _as_input(gradient: Tensor | None, edge: tuple[Node | None, int]) -> Tensor | None:

@@ -141,6 +141,32 @@ class Affine(nn.Module):
         return (h - self.taken).tanh() * self.less + torch.add(self.only - x, self.taken, alpha=2)
 
 
+class ClassToken(nn.Module):
+    """A vector put before every sequence, and a table of positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, 1, 4))
+        self.positions = nn.Parameter(torch.randn(4, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
+        return torch.tanh(tokens + self.positions)
+
+
+class Repeated(nn.Module):
+    """A vector repeated once and twice for every sample, and a matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vector, self.matrix = nn.Parameter(torch.randn(4)), nn.Parameter(torch.randn(1, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        once = self.vector.repeat(len(x)).view(len(x), 4) * x
+        twice = self.vector.repeat(2 * len(x)).view(len(x), 8)[:, ::2]
+        return torch.tanh(once + twice) * self.matrix.repeat(len(x), 1)
+
+
 class OwnForEverySample(nn.Module):
     """A parameter with one row for each sample of the batch."""
 
@@ -354,6 +380,9 @@ BROADCAST = [
     case(lambda: Frozen(nn.BatchNorm2d(3)), x=(5, 3, 2, 2), id="batch norm 2d in eval mode"),
     case(lambda: nn.InstanceNorm2d(3, affine=True), x=(4, 3, 4, 4), id="instance norm"),
     case(Affine, x=(5, 3, 4), id="affine"),
+    case(ClassToken, x=(5, 3, 4), id="class token"),
+    case(Repeated, x=(5, 4), id="repeated"),
+    case(lambda: Twice(nn.InstanceNorm1d(3, affine=True)), x=(4, 3, 5), id="instance norm twice"),
     case(OwnForEverySample, x=(5, 4), id="own row for every sample"),
 ]
 

@@ -95,9 +95,9 @@ class BroadcastRule(Rule):
         return rows_price(counts, shape.numel(), each * (2 if role == "scale" else 1))
 
 
-@register("AddBackward0", "MulBackward0", "SubBackward0")
+@register("AddBackward0", "ExpandBackward0", "MulBackward0", "SubBackward0")
 class ElementwiseRule(BroadcastRule):
-    """A parameter added to or multiplied with a tensor, broadcast."""
+    """A parameter added to or multiplied with a tensor, broadcast, or expanded by itself."""
 
     name = "elementwise"
 
@@ -113,7 +113,7 @@ class ElementwiseRule(BroadcastRule):
             if not readable(node, other):
                 return UNREADABLE
             return COMPLEX if attribute(node, f"_saved_{other}").is_complex() else "scale"
-        # The second operand of a sum or difference has a factor.
+        # The second operand of a sum or difference has a factor; an expansion has one operand.
         added = node.name() == "AddBackward0" and attribute(node, "_saved_alpha") == 1
         return "bias" if slot == 0 or added else Declined("takes it with a factor or a sign")
 
@@ -125,6 +125,43 @@ class ElementwiseRule(BroadcastRule):
         """See `Rule.inputs`: the other factor."""
         factor: Tensor = attribute(node, "_saved_self" if slot else "_saved_other")
         return factor.detach().to(dtype).expand(output_shape(node))
+
+
+@register("RepeatBackward0")
+class RepeatRule(BroadcastRule):
+    """A vector repeated once or more for every sample, as instance normalisation does."""
+
+    name = "repetition"
+
+    def role(
+        self, node: Node, slot: int, parameter: Tensor, transposed: bool, place: Place
+    ) -> Role | Declined:
+        """See `Rule.role`."""
+        real = parameter.is_floating_point() and not transposed
+        if not real or len(output_shape(node)) != 1 or parameter.ndim != 1:
+            return COMPLEX if not real else Declined("repeats more than a vector")
+        # One run of whole copies for every sample, whatever the order of the samples.
+        runs = place.owners.reshape(-1, len(parameter))
+        alike = bool((runs == runs[:, :1]).all())
+        return "bias" if alike else Declined("repeats it across samples")
+
+    def place(self, node: Node, place: Place) -> Place | None:
+        """See `Rule.place`: along the only dimension."""
+        return Rule.place(self, node, place)
+
+    def aligned(self, node: Node, shape: torch.Size) -> tuple[int, ...]:
+        """See `BroadcastRule.aligned`."""
+        return tuple(output_shape(node))
+
+    def inputs(self, node: Node, slot: int, dtype: torch.dtype) -> Tensor:
+        """See `Rule.inputs`: none is needed."""
+        return torch.empty(0, dtype=dtype)
+
+    def rows(self, role: Role, factors: Factors, shape: torch.Size) -> Tensor:
+        """See `Rule.rows`: the sum over the copies of a sample."""
+        d = factors.outputs
+        copies = d.reshape(factors.objectives, -1, shape.numel())
+        return copies.sum(1)
 
 
 @register("NativeLayerNormBackward0", "NativeGroupNormBackward0", "NativeBatchNormBackward0")

@@ -100,6 +100,7 @@ SEPARATE: dict[str, Make] = {
     "Mish0": F.mish,
     "Mul0": lambda h: h * h.tanh(),
     "NativeDropout0": lambda h: torch.native_dropout(h, 0.3, True)[0],
+    "Mul1": lambda h: torch.ops.aten.mul.Scalar(h, 2.0),
     "Neg0": torch.neg,
     "Pow0": lambda h: h**3,
     "Pow1": lambda h: torch.pow(_pow(h), _POSITIVE),
@@ -155,6 +156,7 @@ SEPARATE: dict[str, Make] = {
         h, torch.zeros(T, dtype=h.dtype), torch.ones(T, dtype=h.dtype)
     ),
     "LogSoftmax0": lambda h: h.log_softmax(-1),
+    "SafeSoftmax0": lambda h: torch.ops.aten._safe_softmax(h, 1),
     "Softmax0": lambda h: h.softmax(1),
     "Slice0": lambda h: h[:, :, 1:-1],
     "Gather0": lambda h: h.gather(-1, torch.zeros(B, T, 2, dtype=torch.long)),

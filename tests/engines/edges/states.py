@@ -3,19 +3,16 @@
 import copy
 import io
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from engines.autogram import Engine
 from engines.errors import UnsupportedGraphError
 from tests.engines.edges.autogram import data, gradient_of, losses_of, mlp, pair
+from tests.engines.edges.data_parallel import pairs_in_a_child
 from tests.engines.edges.record import Pairs, exact, refused
 from tests.support.reference import reference_gramian, reference_jacobian
 
@@ -169,37 +166,13 @@ def compiled(dtype: torch.dtype) -> Pairs:
     torch.compiler.reset()
 
 
-@contextmanager
-def _one_process_group() -> Iterator[None]:
-    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
-
-
 @exact(
     "autogram",
     "Model wrapped by `DistributedDataParallel` (one process)",
     note="the weighted backward reduces once, as ever",
 )
 def data_parallel(dtype: torch.dtype) -> Pairs:
-    weights = torch.rand(6, dtype=dtype)
-    with _one_process_group():
-        for unused, static in ((False, False), (True, False), (False, True)):
-            model = mlp(dtype)
-            wrapped = DistributedDataParallel(
-                model, find_unused_parameters=unused, static_graph=static
-            )
-            for _ in range(2):
-                x = data(dtype)
-                losses, plain = losses_of(wrapped, x), losses_of(model, x)
-                expected = reference_gramian(plain, model.parameters())
-                yield Engine(wrapped, batch_dim=0).compute_gramian(losses), expected
-                losses.backward(weights)
-                found = gradient_of(model.parameters())
-                yield found, weights @ reference_jacobian(plain, model.parameters())
-                wrapped.zero_grad()
+    return pairs_in_a_child(dtype)
 
 
 def _clamped(_: nn.Module, gradients: Any, __: Any) -> Any:
