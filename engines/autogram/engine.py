@@ -118,7 +118,7 @@ class Engine:
             them for `batch_dim=None`), and the contractions; plus m passes if some parameter takes
             the general path. Where the samples are is read off the graph. An operation that is not
             known is asked by numbers, which costs its own backward twice: at the first call with
-            these shapes, or at every call if stored indices or zeros decide what goes where.
+            these shapes if it saves no tensor, else at every call.
         """
         named, objectives = self._prepare(output)
         names, parameters = list(named), list(named.values())
