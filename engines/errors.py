@@ -9,7 +9,7 @@ class EngineError(Exception):
 
 
 class BatchMixedError(EngineError, ValueError):
-    """Samples are mixed although the caller declared a batch dimension."""
+    """Samples are mixed although the caller declared a batch dimension, and the graph shows it."""
 
 
 class UnsupportedGraphError(EngineError, ValueError):

@@ -66,6 +66,10 @@ def add_jacobians(inputs: Sequence[Tensor], jacobians: Sequence[Tensor]) -> None
     Args:
         inputs: Tensors.
         jacobians: One for each, shape [m, *input.shape].
+
+    Raises:
+        TypeError: A field `.jac` holds something else.
+        ValueError: One has another shape.
     """
     with torch.no_grad():
         for entry, jacobian in zip(inputs, jacobians, strict=True):

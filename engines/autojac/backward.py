@@ -53,8 +53,9 @@ def backward(
             [m, *tensor.shape]. By default the identity.
 
     Raises:
-        TypeError: A tensor or an input is something else, a tensor is complex, the aggregator
-            cannot be called or returns no tensor, or the chunk size is no integer.
+        TypeError: A tensor or an input is something else, a tensor or one of `jac_tensors` is
+            complex, an input's `.jac` is no tensor, the aggregator cannot be called or returns no
+            tensor, or the chunk size is no integer.
         ValueError: There is no tensor, one is repeated, an input is computed and retains no
             gradient, all inputs require no grad, the chunk size is below 1, a shape in
             `jac_tensors` does not fit, an input's `.jac` has another number of rows, or the

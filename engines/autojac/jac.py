@@ -37,7 +37,7 @@ def jac(
 
     Raises:
         TypeError: An output or an input is no tensor, an output is complex without `jac_outputs`,
-            or the chunk size is no integer.
+            `jac_outputs` are complex for a real output, or the chunk size is no integer.
         ValueError: There is no output, one is repeated, an input requires no grad, the chunk size
             is below 1, or a shape in `jac_outputs` does not fit.
         UnsupportedGraphError: An output has no graph, or the graph was freed, changed in place, or

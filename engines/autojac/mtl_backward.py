@@ -60,11 +60,13 @@ def mtl_backward(
             scalar need it. By default 1.
 
     Raises:
-        TypeError: A loss, a feature or a parameter is no tensor, a loss is complex, the aggregator
-            cannot be called or returns no tensor, or the chunk size is no integer.
+        TypeError: A loss, a feature or a parameter is no tensor, a loss or one of `grad_tensors`
+            is complex, the aggregator cannot be called or returns no tensor, or the chunk size is
+            no integer.
         ValueError: There is no loss or no feature, one is repeated, a loss is no scalar and there
             are no `grad_tensors`, the numbers of losses and of `tasks_params` differ, a parameter
-            is both shared and of a task, all shared parameters require no grad, the chunk size is
+            is both shared and of a task, one is computed and retains no gradient, all shared
+            parameters require no grad, a shape in `grad_tensors` does not fit, the chunk size is
             below 1, `.jac` has another number of rows, or the aggregator returns a wrong shape.
         UnsupportedGraphError: A loss or a feature has no graph, or the graph was freed, changed in
             place, or holds a re-entrant checkpoint.
