@@ -58,6 +58,18 @@ def explained_graph_failures() -> Iterator[None]:
         raise
 
 
+def concerns_graph(error: RuntimeError) -> bool:
+    """Tell whether an error of autograd's is about the state of a graph.
+
+    Args:
+        error: The error.
+
+    Returns:
+        Whether `explained_graph_failures` would explain it.
+    """
+    return any(sign in str(error) for sign, _, _ in _REMEDIES)
+
+
 def refuse_reentrant(node: Node) -> None:
     """Raise if a node is a re-entrant checkpoint.
 

@@ -51,6 +51,8 @@ class Accumulation:
         """
 
         def receive(index: int, gradient: Tensor | None) -> None:
+            if gradient is not None and gradient.layout != torch.strided:
+                gradient = gradient.to_dense()
             self._held[index].append(gradient)
             if last:
                 self._complete.add(index)

@@ -81,9 +81,11 @@ class Unknown:
 
     Attributes:
         reason: Why, in words.
+        sample: The one whose gradient it is all the same, None if that is not known either.
     """
 
     reason: str
+    sample: int | None = None
 
 
 State = Place | Shared | Unknown
@@ -99,24 +101,33 @@ def merged(first: State, second: State) -> State | None:
     Returns:
         The state of the sum of both gradients, None if samples are mixed in it.
     """
-    if isinstance(first, Unknown):
-        return first
-    if isinstance(second, Unknown):
-        return second
+    for one, other in ((first, second), (second, first)):
+        if isinstance(one, Unknown):
+            return one if one.sample == _owner(other) else Unknown(one.reason)
+    for one, other in ((first, second), (second, first)):
+        if isinstance(one, Place) and not one.samples:
+            return other  # nobody's, as of an operation whose gradient is zero
     if isinstance(first, Shared) and isinstance(second, Shared):
         return first
     if not (isinstance(first, Place) and isinstance(second, Place)):
         return None
     if first.axis == second.axis:
-        known, other = first.owners, second.owners
-        if ((known != other) & (known >= 0) & (other >= 0)).any():
+        known, added = first.owners, second.owners
+        if ((known != added) & (known >= 0) & (added >= 0)).any():
             return None
-        return Place(first.axis, np.maximum(known, other))
+        return Place(first.axis, np.maximum(known, added))
     sample = max(first.owners.max(), second.owners.max())
-    if sample < 0:
-        return first
     within = all(np.isin(p.owners, (sample, -1)).all() for p in (first, second))
     return Place.whole(int(sample)) if within else None
+
+
+def _owner(state: State) -> int | None:
+    """The sample that all of a tensor belongs to, None if there is none."""
+    if isinstance(state, Unknown):
+        return state.sample
+    if isinstance(state, Place) and len(state.samples) == 1:
+        return next(iter(state.samples))
+    return None
 
 
 class Split:

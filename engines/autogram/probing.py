@@ -23,8 +23,11 @@ from torch.autograd.graph import Node
 from engines.autogram.graph import attribute, output_metadata, saved_tensors
 from engines.autogram.passage import PICKING, node_names
 from engines.autogram.places import Owners, Place, Unknown
+from engines.failures import concerns_graph
 
 _SEED = 20240623
+# What a write to a part of a tensor leaves.
+COPY_SLICES = "torch::autograd::CopySlices"
 # Gradients times two to this power, up or down, stay far from the limits of the dtype.
 _HALF_EXPONENT, _SINGLE_EXPONENT, _DOUBLE_EXPONENT = 4, 30, 100
 # Atomic additions on an accelerator reorder sums from call to call, which costs some roundings; on
@@ -74,7 +77,7 @@ class Proofs:
         Returns:
             For every slot the place, None where samples are not kept apart, or that nothing is
             certain. None instead of it all if the operation cannot be asked: Python code, whose
-            backward need not be linear; saved tensors behind hooks, which would recompute a block.
+            backward need not be linear; saved tensors behind hooks; results that are sparse.
 
         Raises:
             RuntimeError: Saved tensors were freed.
@@ -89,10 +92,18 @@ class Proofs:
         key = _signature(node, places, slots) if transparent else None
         if key in self._kept:
             return self._kept[key]
+        profiler: object = sys.getprofile()
+        if node.name() == COPY_SLICES and profiler is not None and not callable(profiler):
+            return None  # one in C, which could not be put back
         probe = _Probe(node, places)
         if not probe.possible:
             return None
-        found, reached = probe.run(slots)
+        try:
+            found, reached = probe.run(slots)
+        except RuntimeError as error:
+            if concerns_graph(error):
+                raise
+            return None  # it takes no dense gradient, as the results of sparse operations do
         if probe.ran_python:
             return None
         if transparent and reached:
@@ -168,9 +179,13 @@ class _Probe:
             factor = _factors(place, code, len(shape))
             cotangent = random.to(known.dtype) * torch.from_numpy(factor).to(known.dtype)
             cotangents.append(cotangent.to(known.device))
+        call = attribute(self._node, "__call__")
         with torch.no_grad():
-            sent, ran_python = _watched(attribute(self._node, "__call__"), cotangents)
-        self.ran_python |= ran_python
+            if self._node.name() == COPY_SLICES:
+                sent, ran_python = _watched(call, cotangents)
+                self.ran_python |= ran_python
+            else:
+                sent = call(*cotangents)
         listed = sent if isinstance(sent, tuple) else (sent,)
         inputs = self._node.next_functions
         return [_as_input(*pair) for pair in zip(listed, inputs, strict=True)]
@@ -178,7 +193,9 @@ class _Probe:
     def _locate(self, plain: Tensor, coded: list[Tensor | None]) -> Place | Unknown | None:
         """Find a dimension along which every index was scaled by one sample's factor."""
         present = [gradient for gradient in coded if gradient is not None]
-        if len(present) < len(coded) or plain.layout != torch.strided:
+        if plain.layout != torch.strided:
+            return Unknown(f"lies below {self._node.name()}, which sends sparse gradients")
+        if len(present) < len(coded):
             return None
         wholes = {int(p.owners[0]) if p.axis is None else -1 for p in self._places.values()}
         if len(wholes) == 1 and -1 not in wholes and self._node.name() not in PICKING:

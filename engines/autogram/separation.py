@@ -26,11 +26,12 @@ from engines.autogram.passage import (
     follow_whole,
 )
 from engines.autogram.places import Place, Shared, State, Unknown, merged
-from engines.autogram.probing import Proofs
+from engines.autogram.probing import COPY_SLICES, Proofs
 
 BATCH_NORMS = frozenset(
     {"NativeBatchNormBackward0", "CudnnBatchNormBackward0", "MiopenBatchNormBackward0"}
 )
+_NESTED = Unknown("has a nested tensor as its result, or lies below one")
 Kind = Literal["norm", "operation", "sum", "rows", "inputs"]
 
 
@@ -85,9 +86,10 @@ class _Walk:
     def arrive(self, child: int, output: int, state: State) -> None:
         """Add what one more consumer of a tensor says."""
         states = self.found.states
-        shape = _shape(self._graph.nodes[child], output) or ()
-        if isinstance(state, Place) and state.axis is not None and not _alike(state, shape):
-            state = Unknown("has samples in a place that its shape does not have")
+        if isinstance(state, Place) and state.axis is not None:
+            shape = _shape(self._graph.nodes[child], output) or ()
+            if not _alike(state, shape):
+                state = Unknown("has samples in a place that its shape does not have")
         if self._pure[child] and isinstance(state, Place):
             # A function of parameters alone has no samples, whichever rows of it they read.
             state = Shared(child)
@@ -119,8 +121,9 @@ class _Walk:
         if unknown is not None:
             # Of this result too: a hook acts on its gradient before the operation sees it.
             self.found.states.update(((index, output), unknown) for output in outputs)
-            rows = _shape(node, 0) or (0,)
-            if node.name() in BATCH_NORMS and trains(node) and rows[0] > 1:
+            rows = (0,) if _is_nested(node, 0) else _shape(node, 0) or (0,)
+            across = unknown.sample is None and rows[0] > 1
+            if node.name() in BATCH_NORMS and trains(node) and across:
                 self._mix(index, "norm")
             for edge in edges:
                 self.arrive(edge.child, edge.output, unknown)
@@ -138,13 +141,13 @@ class _Walk:
         for output, state in outputs.items():
             if isinstance(state, Unknown):
                 return state
-            known = output_metadata(node)[output]
-            if known.is_nested_tensor or known.is_cpp_nested_tensor:
-                return Unknown("is a nested tensor")
-            # What reaches a tensor of one sample's own is the same whatever the others do.
-            rows = isinstance(state, Place) and state.simplified().axis is not None
-            if rows and hooked(node, output):
-                return Unknown(f"has its gradient from a hook on {node.name()}")
+            if _is_nested(node, output):
+                return _NESTED
+            # Of one sample's own tensor too: a hook may make something of the zeros that the other
+            # samples' losses send there.
+            if isinstance(state, Place) and hooked(node, output):
+                sample = max(state.samples) if len(state.samples) == 1 else None
+                return Unknown(f"has its gradient from a hook on {node.name()}", sample)
         return None
 
     def _pass_places(
@@ -164,6 +167,9 @@ class _Walk:
         for edge in edges:
             if self._pure[edge.child]:
                 self.arrive(edge.child, edge.output, Shared(edge.child))
+                continue
+            if _is_nested(self._graph.nodes[edge.child], edge.output):
+                self.arrive(edge.child, edge.output, _NESTED)
                 continue
             below = _shape(self._graph.nodes[edge.child], edge.output)
             if below is None:
@@ -185,7 +191,9 @@ class _Walk:
         samples = place.samples
         # Of one sample's own gradient, what picks an index says more by the index than by its rows.
         if place.axis is None or (len(samples) == 1 and node.name() in ONE_OF_A_DIMENSION):
-            if node.name() in PICKING:
+            # Python code may make something of zeros, and is perhaps inside a write to a part.
+            python = not callable(node) and node.name() not in PASSAGES
+            if python or node.name() in PICKING or node.name() == COPY_SLICES:
                 return None
             return follow_whole(node, output, max(samples), below)
         found = follow(_step(node, edge.slot, output, place, below))
@@ -224,7 +232,10 @@ class _Walk:
         """Ask an operation by numbers about some inputs, each with what holds if it says no."""
         answers = self._proofs.find(node, places, tuple(edge.slot for edge, _ in edges))
         if answers is None:
-            unknown = Unknown(f"lies below {node.name()}, which cannot be asked by numbers")
+            owners = {sample for place in places.values() for sample in place.samples}
+            alone = max(owners) if len(owners) == 1 else None
+            reason = f"lies below {node.name()}, which cannot be asked by numbers"
+            unknown = Unknown(reason, alone)
             for edge, _ in edges:
                 self.arrive(edge.child, edge.output, unknown)
             return
@@ -291,7 +302,12 @@ def separate(
         numbers = range(len(output_metadata(graph.nodes[index])))
         outputs = {n: states[index, n] for n in numbers if (index, n) in states}
         # A node without a state receives zeros: what is above it has no entries.
-        present = {n: s for n, s in outputs.items() if _shape(graph.nodes[index], n) is not None}
+        node = graph.nodes[index]
+        present = {
+            n: state
+            for n, state in outputs.items()
+            if _is_nested(node, n) or _shape(node, n) is not None
+        }
         if present:
             walk.visit(index, present)
     return walk.found
@@ -324,6 +340,12 @@ def _step(node: Node, slot: int, output: int, place: Place, below: tuple[int, ..
     """One edge on the way back."""
     above = tuple(int(size) for size in output_metadata(node)[output].shape)
     return Step(node, slot, output, place.axis or 0, place.owners, above, below)
+
+
+def _is_nested(node: Node, output: int) -> bool:
+    """Whether a result is a nested tensor, which has no shape of numbers."""
+    known = output_metadata(node)[output]
+    return bool(known.is_nested_tensor or known.is_cpp_nested_tensor)
 
 
 def _shape(node: Node, output: int) -> tuple[int, ...] | None:

@@ -112,7 +112,10 @@ class ElementwiseRule(BroadcastRule):
             other = "self" if slot else "other"
             if not readable(node, other):
                 return UNREADABLE
-            return COMPLEX if attribute(node, f"_saved_{other}").is_complex() else "scale"
+            factor: Tensor = attribute(node, f"_saved_{other}")
+            if factor.layout != torch.strided:
+                return Declined("reads a sparse tensor")
+            return COMPLEX if factor.is_complex() else "scale"
         # The second operand of a sum or difference has a factor; an expansion has one operand.
         added = node.name() == "AddBackward0" and attribute(node, "_saved_alpha") == 1
         return "bias" if slot == 0 or added else Declined("takes it with a factor or a sign")

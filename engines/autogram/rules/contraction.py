@@ -1,5 +1,7 @@
 """Inner products of sums of outer products, in the cheaper of two forms."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -97,11 +99,46 @@ def add_products(total: Tensor, left: Tensor, right: Tensor, *, ones: bool) -> N
     Cost: see `choose_contraction`.
     """
     if left.shape[2] == 1:
-        _single_position(total, left, right, ones)
+        _scaled(_single_position, total, left, right, ones)
     elif choose_contraction(left.shape, right.shape).form == "input-output":
-        _input_output(total, left, right, ones)
+        _scaled(_input_output, total, left, right, ones)
     else:
         _per_sample(total, left, right, ones)
+
+
+def _scaled(
+    contract: Callable[[Tensor, Tensor, Tensor, bool], None],
+    total: Tensor,
+    left: Tensor,
+    right: Tensor,
+    ones: bool,
+) -> None:
+    """Contract factors whose squares could leave the range of the dtype as multiples in range.
+
+    Both forms multiply each factor with itself before they multiply the two, so a tiny D beside a
+    huge X would give zero times infinity. Powers of two change no digit.
+    """
+    down, across = _exponent(left), _exponent(right)
+    if down == across == 0:
+        contract(total, left, right, ones)
+        return
+    if ones:
+        add_outer(total, _over_objectives(total, left.sum(2)))
+    part = torch.zeros_like(total)
+    contract(part, left * 2.0**-down, right * 2.0**-across, False)
+    # In two steps, each of them in range.
+    total.add_(part.mul_(2.0 ** (down + across)), alpha=2.0 ** (down + across))
+
+
+def _exponent(x: Tensor) -> int:
+    """The power of two near a factor's largest entry, 0 where its squares stay in range anyway."""
+    if x.numel() == 0:
+        return 0
+    low, high = torch.aminmax(x)
+    largest = max(-float(low), float(high))
+    exponent = math.frexp(largest)[1] if math.isfinite(largest) and largest else 0
+    # Two factors squared, with room for sums.
+    return exponent if abs(exponent) > math.log2(torch.finfo(x.dtype).max) / 5 else 0
 
 
 def _single_position(total: Tensor, left: Tensor, right: Tensor, ones: bool) -> None:

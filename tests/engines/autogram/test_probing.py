@@ -1,6 +1,9 @@
 """Reference tests of operations that are asked by numbers, and of what looks like samples."""
 
+import cProfile
+import sys
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -9,7 +12,7 @@ from torch import Tensor, nn
 
 from engines.autogram import Engine
 from engines.errors import BatchMixedError
-from tests.support.reference import reference_gramian
+from tests.support.reference import reference_gramian, reference_jacobian
 from tests.support.tolerances import assert_close
 
 B = 4
@@ -157,6 +160,7 @@ def test_digits_are_kept_where_positions_share_a_large_row(offset: float, kind: 
     assert errors[0] <= 1e-5 + 4 * errors[1]
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
 def test_sparse_inputs_of_a_layer() -> None:
     torch.manual_seed(6)
     layer = nn.Linear(4, 3).double()
@@ -217,6 +221,123 @@ def test_batch_norm_over_the_positions_of_one_sample(hooked: bool) -> None:
     for sample in _data(B, 7, 3):
         y = norm(layer(sample))
         if hooked:
-            y.register_hook(lambda gradient: gradient / (gradient.norm() + 1))
+            y.register_hook(lambda gradient: 0.1 + gradient / (gradient.norm() + 1))
         losses.append(y.tanh().pow(3).sum())
     _exact(torch.stack(losses), layer, norm)
+
+
+AFFINE: dict[str, Callable[[list[Tensor]], Tensor]] = {
+    "stack": torch.stack,
+    "cat": lambda rows: torch.cat([row[None] for row in rows]),
+}
+
+
+class _Shifted(torch.autograd.Function):
+    """Identity whose backward makes something of zeros."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        return gradient + 0.5
+
+
+@pytest.mark.parametrize("join", AFFINE)
+@pytest.mark.parametrize("kind", ["hook", "function", "unbind", "in place"])
+def test_what_makes_something_of_zeros_sees_every_objective(join: str, kind: str) -> None:
+    # Plain autograd sends zeros to the tensors of all other samples, and runs what is there.
+    torch.manual_seed(11)
+    layer = nn.Linear(3, 3).double()
+    rows = [layer(x) for x in _data(B, 3)] if kind != "unbind" else layer(_data(B, 3)).unbind()
+    losses = []
+    for row in rows:
+        if kind == "function":
+            row = _Shifted.apply(row)
+        elif kind == "in place":
+            row = row.clone()
+            row[1:].copy_(_Shifted.apply(row[1:].clone()))
+        else:
+            kept = row.detach()
+            row.register_hook(partial(torch.add, kept, alpha=0.1))
+        losses.append(row.square().sum())
+    _exact(AFFINE[join](losses), layer)
+
+
+def test_under_a_profiler_of_python() -> None:
+    torch.manual_seed(12)
+    layer = nn.Linear(6, 6).double()
+    h = layer(_data(B, 6)).clone()
+    h[:, :3].sin_()
+    losses = h.square().sum(1)
+    profiler = cProfile.Profile()
+    profiler.enable()
+    try:
+        _exact(losses, layer)
+        assert sys.getprofile() is profiler
+    finally:
+        profiler.disable()
+    calls = []
+    sys.setprofile(lambda *event: calls.append(event[1]))
+    try:
+        Engine(layer, batch_dim=0).compute_gramian(losses)
+    finally:
+        sys.setprofile(None)
+    assert calls
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_on_the_way() -> None:
+    torch.manual_seed(13)
+    layer = nn.Linear(3, 3).double()
+    for layout in (torch.jagged, torch.strided):
+        nested = torch.nested.nested_tensor([_data(n, 3) for n in (2, 4, 1)], layout=layout)
+        losses = torch.stack([part.square().sum() for part in layer(nested).unbind()])
+        for batch_dim in (None, 0):
+            _exact(losses, layer, batch_dim=batch_dim)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks", "ignore:Sparse CSR tensor support")
+def test_sparse_tensors_on_the_way() -> None:
+    torch.manual_seed(14)
+    module, layer = nn.Module(), nn.Linear(3, 3).double()
+    module.factor = nn.Parameter(torch.tensor(0.7, dtype=torch.float64))
+    x = _data(B, 3).relu()
+    for batch_dim in (None, 0):
+        product = module.factor * x.to_sparse()
+        _exact(product.to_dense().tanh().sum(1), module, batch_dim=batch_dim)
+        product = torch.sparse.sum(module.factor * x.to_sparse(), 1)
+        _exact(product.to_dense().tanh(), module, batch_dim=batch_dim)
+    index = torch.tensor([[0, 0, 1, 2, 3, 3], [0, 1, 1, 2, 0, 3]])
+    sparse = torch.sparse_coo_tensor(index, layer(_data(6, 3)).sum(1), (B, B))
+    _exact(torch.sparse.softmax(sparse, 1).to_dense().square().sum(1), layer)
+
+
+@pytest.mark.parametrize("positions", [1, 3])
+@pytest.mark.parametrize(("inputs", "outputs"), [(1e8, 1e-23), (1e-22, 1e20), (1e6, 1e-22)])
+def test_factors_far_from_one_whose_product_is_in_range(
+    positions: int, inputs: float, outputs: float
+) -> None:
+    torch.manual_seed(15)
+    layer = nn.Linear(64, 64, bias=False)
+    losses = (layer(torch.randn(B, positions, 64) * inputs) * outputs).sum((1, 2))
+    jacobian = reference_jacobian(losses, layer.parameters()).double()
+    found = Engine(layer, batch_dim=0).compute_gramian(losses)
+    assert_close(found, jacobian @ jacobian.T, torch.float32)
+
+
+def test_a_bias_beside_factors_far_from_one() -> None:
+    torch.manual_seed(16)
+    layer = nn.Linear(64, 64)
+    for positions in (1, 3):
+        losses = (layer(torch.randn(B, positions, 64) * 1e-9) * 1e3).sum((1, 2))
+        jacobian = reference_jacobian(losses, layer.parameters()).double()
+        found = Engine(layer, batch_dim=0).compute_gramian(losses)
+        assert_close(found, jacobian @ jacobian.T, torch.float32)
+
+
+def test_zero_gradients_meet_another_axis() -> None:
+    layer = nn.Linear(3, B).double()
+    h = layer(_data(B, 3))
+    _exact(h.round().sum(0) + h.square().sum(1), layer)
