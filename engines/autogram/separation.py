@@ -140,7 +140,8 @@ class _Walk:
         """Why nothing is certain below an operation, None if something may be."""
         for output, state in outputs.items():
             if isinstance(state, Unknown):
-                return state
+                # Several results may be several samples'.
+                return state if len(outputs) == 1 else Unknown(state.reason)
             if _is_nested(node, output):
                 return _NESTED
             # Of one sample's own tensor too: a hook may make something of the zeros that the other
