@@ -103,7 +103,7 @@ class Engine:
             The generalized Gramian, shape [m1, …, mk, mk, …, m1]: a matrix for a vector, a scalar
             for a scalar. In float64 if the output or a parameter is, else in float32; symmetric to
             the bit. With `by_module` a dict from the path of every module that owns a trainable
-            parameter to its share; the shares add up to the Gramian.
+            parameter ("" for the module itself) to its share; the shares add up to the Gramian.
 
         Raises:
             TypeError: The output is not a tensor, or it is complex or nested.

@@ -170,32 +170,23 @@ def output_metadata(node: Node) -> Any:
     return attribute(node, "_input_metadata")
 
 
-def saved_tensors(node: Node) -> dict[str, Tensor] | None:
-    """Read the tensors that an operation saved, unless that would have side effects.
+def saves_behind_hooks(node: Node) -> bool:
+    """Tell whether reading what an operation saved would have side effects.
 
     Args:
         node: The operation's node.
 
     Returns:
-        Tensors by name; None if some are behind hooks (checkpointing, offloading), which would
-        recompute or copy a whole block.
-
-    Raises:
-        RuntimeError: They were freed.
+        Whether something is behind hooks (checkpointing, offloading), which would recompute or copy
+        a whole block.
     """
-    found: dict[str, Tensor] = {}
     for name in dir(node):
         if name.startswith("_raw_saved_"):
             raw = attribute(node, name)
-            for one in raw if isinstance(raw, tuple | list) else (raw,):
-                if getattr(one, "unpack_hook", None) is not None:
-                    return None
-        elif name.startswith("_saved_"):
-            value = attribute(node, name)
-            for place, one in enumerate(value if isinstance(value, tuple | list) else (value,)):
-                if isinstance(one, Tensor):
-                    found[f"{name}{place}"] = one
-    return found
+            saved = raw if isinstance(raw, tuple | list) else (raw,)
+            if any(getattr(one, "unpack_hook", None) is not None for one in saved):
+                return True
+    return False
 
 
 def output_dtype(node: Node) -> torch.dtype:

@@ -67,6 +67,9 @@ class Step:
     below: tuple[int, ...]
 
 
+BATCH_NORMS = frozenset(
+    {"NativeBatchNormBackward0", "CudnnBatchNormBackward0", "MiopenBatchNormBackward0"}
+)
 _LEFT_FACTORS = {
     "AddmmBackward0": "_saved_mat1",
     "BaddbmmBackward0": "_saved_batch1",
@@ -229,13 +232,24 @@ def _layer_norm(step: Step) -> Found:
     return step.axis if step.axis < leading else Verdict.MIXED
 
 
+def uses_batch_statistics(node: Node) -> bool:
+    """Tell whether an operation normalises by the statistics of its batch.
+
+    Args:
+        node: Any operation.
+
+    Returns:
+        Whether it is a batch normalisation in training mode, or one that does not say.
+    """
+    return node.name() in BATCH_NORMS and bool(getattr(node, "_saved_training", True))
+
+
 def _batch_norm(step: Step) -> Found:
     """Normalisation channel by channel, over all else unless the statistics are stored ones."""
     if step.slot > 0:
         return 0 if step.axis == 1 else Verdict.SUMMED
-    fixed = not getattr(step.node, "_saved_training", True)
     # Instance normalisation is this node with the samples folded into the channels.
-    return step.axis if fixed or step.axis == 1 else Verdict.MIXED
+    return Verdict.MIXED if uses_batch_statistics(step.node) and step.axis != 1 else step.axis
 
 
 def _lookup(step: Step) -> Found:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from engines.autogram.graph import attribute, output_metadata, saved_tensors
+from engines.autogram.graph import attribute, output_metadata, saves_behind_hooks
 from engines.autogram.passage import PICKING, node_names
 from engines.autogram.places import Owners, Place, Unknown
 from engines.failures import concerns_graph
@@ -86,7 +86,7 @@ class Proofs:
             float64), at every call; for operations that save no tensor, at the first call with
             these shapes and settings.
         """
-        if not callable(node) or saved_tensors(node) is None:
+        if not callable(node) or saves_behind_hooks(node):
             return None
         transparent = node.name() in _TRANSPARENT
         key = _signature(node, places, slots) if transparent else None
@@ -293,16 +293,11 @@ def _factors(place: Place, code: NDArray[np.float64] | None, ndim: int) -> NDArr
     return values.reshape([-1 if axis == place.axis else 1 for axis in range(ndim)])
 
 
-def _signature(
-    node: Node,
-    places: Mapping[int, Place],
-    slots: Collection[int],
-) -> object:
+def _signature(node: Node, places: Mapping[int, Place], slots: Collection[int]) -> object:
     """All that the backward map of an operation without saved tensors depends on."""
-    settings = []
-    for name in dir(node):
-        if name.startswith("_saved_"):
-            settings.append((name, repr(attribute(node, name))))
+    settings = [
+        (name, repr(attribute(node, name))) for name in dir(node) if name.startswith("_saved_")
+    ]
     return (
         node.name(),
         tuple((o, p.axis, p.owners.tobytes()) for o, p in sorted(places.items())),

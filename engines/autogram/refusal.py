@@ -8,11 +8,11 @@ from torch import Tensor
 from engines.autogram.graph import Graph
 from engines.autogram.places import Place, Shared
 from engines.autogram.rules import find
-from engines.autogram.separation import BATCH_NORMS, Kind, Mixing, Separation
+from engines.autogram.separation import Kind, Mixing, Separation
 from engines.errors import BatchMixedError
 
 _SAYS: dict[Kind | Literal["combination"], tuple[str, str]] = {
-    "norm": ("is in training mode", "GroupNorm, or eval mode"),
+    "norm": ("BatchNorm is in training mode", "GroupNorm, or eval mode"),
     "operation": ("works across the batch", "let it work along another dimension"),
     "sum": ("over the batch reaches every sample", "detach it, or apply it outside"),
     "combination": ("rows are combined over the batch", "combine within samples only"),
@@ -67,9 +67,7 @@ def _row(graph: Graph, names: Sequence[str], mixing: Mixing) -> tuple[str, str, 
         name = "" if below is None else names[below]
         where = f"after {name.rpartition('.')[0] or name}"
     says, remedy = _SAYS[kind]
-    if kind == "norm":
-        operation = "BatchNorm" if node.name() in BATCH_NORMS else operation
-    return where, f"{operation} {says}", remedy
+    return where, says if kind == "norm" else f"{operation} {says}", remedy
 
 
 def _reduction(graph: Graph, index: int) -> tuple[int, Literal["sum", "combination"]]:

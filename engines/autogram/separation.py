@@ -24,13 +24,11 @@ from engines.autogram.passage import (
     Verdict,
     follow,
     follow_whole,
+    uses_batch_statistics,
 )
 from engines.autogram.places import Place, Shared, State, Unknown, merged
 from engines.autogram.probing import COPY_SLICES, Proofs
 
-BATCH_NORMS = frozenset(
-    {"NativeBatchNormBackward0", "CudnnBatchNormBackward0", "MiopenBatchNormBackward0"}
-)
 _NESTED = Unknown("has a nested tensor as its result, or lies below one")
 Kind = Literal["norm", "operation", "sum", "rows", "inputs"]
 
@@ -123,7 +121,7 @@ class _Walk:
             self.found.states.update(((index, output), unknown) for output in outputs)
             rows = (0,) if _is_nested(node, 0) else _shape(node, 0) or (0,)
             across = unknown.sample is None and rows[0] > 1
-            if node.name() in BATCH_NORMS and trains(node) and across:
+            if uses_batch_statistics(node) and across:
                 self._mix(index, "norm")
             for edge in edges:
                 self.arrive(edge.child, edge.output, unknown)
@@ -157,12 +155,8 @@ class _Walk:
         """Pass places on by the table, and by numbers where it cannot tell."""
         # A batch normalisation may have no input on the way to a parameter but its own weight.
         first = places.get(0)
-        if (
-            node.name() in BATCH_NORMS
-            and first is not None
-            and len(first.samples) > 1
-            and PASSAGES[node.name()](_step(node, 0, 0, first, ())) is Verdict.MIXED
-        ):
+        several = first is not None and len(first.samples) > 1 and first.axis != 1
+        if several and uses_batch_statistics(node):
             self._mix(index, "norm")
         unsure: list[tuple[Edge, Verdict | None]] = []
         for edge in edges:
@@ -212,8 +206,8 @@ class _Walk:
     ) -> None:
         """Record what was found for one input, below a result with samples in some place."""
         if found is Verdict.MIXED:
-            if self._graph.nodes[index].name() not in BATCH_NORMS:
-                self._mix(index, "operation")
+            norm = uses_batch_statistics(self._graph.nodes[index])
+            self._mix(index, "norm" if norm else "operation")
             if _alike(place, below):
                 # As if nothing had been mixed, so that what mixes further below is named too.
                 self.arrive(edge.child, edge.output, place)
@@ -312,18 +306,6 @@ def separate(
         if present:
             walk.visit(index, present)
     return walk.found
-
-
-def trains(node: Node) -> bool:
-    """Tell whether a batch normalisation uses the statistics of its batch.
-
-    Args:
-        node: The normalisation.
-
-    Returns:
-        Whether it does, also where the node does not say.
-    """
-    return bool(getattr(node, "_saved_training", True))
 
 
 def _alike(place: Place, shape: tuple[int, ...]) -> bool:
