@@ -8,6 +8,10 @@ import importlib
 import warnings
 from typing import Any
 
+from engines.stateful import Stateful
+
+__all__ = ["Stateful"]
+
 # Release 0.8 scripts import these from the root; each name maps to where it lives now.
 _MOVED = {"backward": "engines.autojac", "mtl_backward": "engines.autojac"}
 

@@ -14,7 +14,8 @@ from engines.aggregation.flattening import Flattening
 from engines.aggregation.mean import Mean, MeanWeighting
 from engines.aggregation.mgda import MGDA, MGDAWeighting
 from engines.aggregation.pcgrad import PCGrad, PCGradWeighting
-from engines.aggregation.registry import METHODS, MethodRecord
+from engines.aggregation.records import PROPERTIES, MethodRecord, Parameter
+from engines.aggregation.registry import METHODS
 from engines.aggregation.sum import Sum, SumWeighting
 from engines.aggregation.upgrad import UPGrad, UPGradWeighting
 from engines.aggregation.weightings import GeneralizedWeighting, Weighting
@@ -22,6 +23,7 @@ from engines.aggregation.weightings import GeneralizedWeighting, Weighting
 __all__ = [
     "METHODS",
     "MGDA",
+    "PROPERTIES",
     "Aggregator",
     "DualProj",
     "DualProjWeighting",
@@ -34,6 +36,7 @@ __all__ = [
     "MethodRecord",
     "PCGrad",
     "PCGradWeighting",
+    "Parameter",
     "Sum",
     "SumWeighting",
     "UPGrad",

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from engines.aggregation.naming import constructor_call
 from engines.aggregation.validation import check_matrix
-from engines.aggregation.weightings import Weighting
-from engines.linalg.gramian import column_chunks, compute_gramian
+from engines.aggregation.weightings import SolvedWeighting, Weighting
+from engines.linalg.gramian import column_chunks, scaled_gramian
 
 
 class Aggregator(nn.Module, ABC):
@@ -99,6 +99,30 @@ class WeightedAggregator(Aggregator):
         return self.combine(matrix, self.weighting(matrix))
 
 
+class _OfJacobian(Weighting):
+    """A weighting of a Gramian, applied to the Gramian of a Jacobian."""
+
+    _parameters_shown: ClassVar[Sequence[str]] = ("weighting",)
+
+    def __init__(self, weighting: Weighting) -> None:
+        super().__init__()
+        self.weighting = weighting
+
+    def forward(self, stat: Tensor, /) -> Tensor:
+        """Compute the Gramian in float64, then the weights."""
+        gramian, exponent = scaled_gramian(stat)
+        if exponent == 0 or not isinstance(self.weighting, SolvedWeighting):
+            return self.weighting(gramian)
+        self.weighting.gramian_exponent = exponent
+        try:
+            return self.weighting(gramian)
+        finally:
+            self.weighting.gramian_exponent = 0
+
+    def __str__(self) -> str:
+        return str(self.weighting)
+
+
 class GramianWeightedAggregator(WeightedAggregator):
     """Combines the rows with weights that depend on the Jacobian through its Gramian only.
 
@@ -116,7 +140,7 @@ class GramianWeightedAggregator(WeightedAggregator):
     _parameters_shown: ClassVar[Sequence[str]] = ("gramian_weighting",)
 
     def __init__(self, gramian_weighting: Weighting) -> None:
-        super().__init__(gramian_weighting << compute_gramian)
+        super().__init__(_OfJacobian(gramian_weighting))
         self.gramian_weighting = gramian_weighting
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -4,7 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engines.aggregation.projection import ProjectionAggregator, ProjectionWeighting
+from engines.aggregation.projection import (
+    PARAMETERS,
+    ProjectionAggregator,
+    ProjectionWeighting,
+)
+from engines.aggregation.records import MethodRecord
 
 Array = NDArray[np.float64]
 
@@ -73,3 +78,19 @@ class DualProj(ProjectionAggregator):
         solver: str = "auto",
     ) -> None:
         super().__init__(DualProjWeighting(pref_vector, norm_eps, reg_eps, solver))
+
+
+RECORD = MethodRecord(
+    name="DualProj",
+    make=DualProj,
+    make_weighting=DualProjWeighting,
+    summary="Projects the mean gradient onto the cone of directions that hurt no objective.",
+    formula="A(J) = π((1/m) Σᵢ gᵢ), π the projection onto {x : gⱼ·x ≥ 0 for all j}",
+    paper="Lopez-Paz & Ranzato, Gradient Episodic Memory for Continual Learning, 2017, "
+    "arXiv 1706.08840",
+    non_conflicting=True,
+    linear_under_scaling=False,
+    weighted=True,
+    permutation_invariant=True,
+    parameters=PARAMETERS,
+)

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from engines.aggregation.aggregators import WeightedAggregator
-from engines.aggregation.validation import check_finite_rows, check_matrix
-from engines.aggregation.weightings import Weighting
+from engines.aggregation.records import MethodRecord
+from engines.aggregation.weightings import MatrixWeighting
 
 
-class MeanWeighting(Weighting):
+class MeanWeighting(MatrixWeighting):
     """Weights of `Mean`: w = (1/m, …, 1/m).
 
     Example:
@@ -26,14 +26,7 @@ class MeanWeighting(Weighting):
 
         Returns:
             Weights, shape [m].
-
-        Raises:
-            NonFiniteGradientError: The argument has NaN or infinity.
-            TypeError: No floating-point tensor.
-            ValueError: Not two dimensions.
         """
-        check_matrix(stat)
-        check_finite_rows(stat)
         m = stat.shape[0]
         return torch.full((m,), 1.0 / max(1, m), dtype=stat.dtype, device=stat.device)
 
@@ -54,3 +47,18 @@ class Mean(WeightedAggregator):
 
     def __init__(self) -> None:
         super().__init__(MeanWeighting())
+
+
+RECORD = MethodRecord(
+    name="Mean",
+    make=Mean,
+    make_weighting=MeanWeighting,
+    summary="Averages the gradients, as gradient descent on the mean loss does.",
+    formula="A(J) = (1/m) Σᵢ gᵢ",
+    paper="Cauchy, Méthode générale pour la résolution des systèmes d'équations "
+    "simultanées, 1847 (gradient descent)",
+    non_conflicting=False,
+    linear_under_scaling=True,
+    weighted=True,
+    permutation_invariant=True,
+)

@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 from engines.aggregation.aggregators import GramianWeightedAggregator
 from engines.aggregation.forwarded import Forwarded
-from engines.aggregation.validation import positive, positive_integer
+from engines.aggregation.records import MethodRecord, Parameter
+from engines.aggregation.validation import positive, whole
 from engines.aggregation.weightings import SolvedWeighting
 from engines.linalg import min_norm_weights
 
@@ -50,7 +51,7 @@ class MGDAWeighting(SolvedWeighting):
 
     @max_iters.setter
     def max_iters(self, value: int) -> None:
-        self._max_iters = positive_integer("max_iters", value)
+        self._max_iters = whole("max_iters", value, 1)
 
     def solve(self, gramian: Array) -> Array:
         """Find the shortest convex combination.
@@ -112,3 +113,21 @@ class MGDA(GramianWeightedAggregator):
 
     def __init__(self, epsilon: float = 0.001, max_iters: int = 100) -> None:
         super().__init__(MGDAWeighting(epsilon, max_iters))
+
+
+RECORD = MethodRecord(
+    name="MGDA",
+    make=MGDA,
+    make_weighting=MGDAWeighting,
+    summary="Takes the shortest convex combination of the gradients.",
+    formula="A(J) = Jᵀα, α = argmin { |Jᵀα|² : α ≥ 0, Σᵢ αᵢ = 1 }",
+    paper="Désidéri, Multiple-gradient descent algorithm (MGDA) for multiobjective "
+    "optimization, Comptes Rendus Mathématique 350, 2012",
+    non_conflicting=True,
+    linear_under_scaling=False,
+    weighted=True,
+    permutation_invariant=True,
+    parameters=(
+        Parameter("epsilon", "number", 0.001, "Relative error that may remain.", 1e-9, 0.1),
+    ),
+)

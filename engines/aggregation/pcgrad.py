@@ -7,13 +7,15 @@ from numpy.typing import NDArray
 from engines.aggregation.aggregators import GramianWeightedAggregator
 from engines.aggregation.forwarded import Forwarded
 from engines.aggregation.naming import constructor_call
+from engines.aggregation.randomness import Randomness
+from engines.aggregation.records import MethodRecord
 from engines.aggregation.weightings import SolvedWeighting
 from engines.linalg import check_finite_gramian
 
 Array = NDArray[np.float64]
 
 
-class PCGradWeighting(SolvedWeighting):
+class PCGradWeighting(Randomness, SolvedWeighting):
     """Weights of `PCGrad`: w = Σᵢ cᵢ, where gᵢ after its projections is Jᵀcᵢ.
 
     See `PCGrad` for the source and what differs from the paper.
@@ -28,20 +30,6 @@ class PCGradWeighting(SolvedWeighting):
     def __init__(self, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.generator = generator
-
-    @property
-    def generator(self) -> torch.Generator | None:
-        """Source of the random orders; None for torch's global one."""
-        return self._generator
-
-    @generator.setter
-    def generator(self, value: torch.Generator | None) -> None:
-        if value is not None and not isinstance(value, torch.Generator):
-            raise TypeError(
-                f"got generator of {type(value).__name__}, expected a torch.Generator or None, "
-                "pass torch.Generator().manual_seed(seed)."
-            )
-        self._generator = value
 
     def solve(self, gramian: Array) -> Array:
         """Project the m gradients side by side and add what is left of them.
@@ -72,14 +60,14 @@ class PCGradWeighting(SolvedWeighting):
 
     def _orders(self, m: int) -> NDArray[np.int64]:
         """For each objective a random order of all objectives, shape [m, m]."""
-        device = "cpu" if self.generator is None else self.generator.device
+        device = self.random_device()
         orders = [torch.randperm(m, generator=self.generator, device=device) for _ in range(m)]
         if m == 0:
             return np.zeros((0, 0), dtype=np.int64)
         return np.asarray(torch.stack(orders).cpu().numpy())
 
     def __repr__(self) -> str:
-        return constructor_call(self, () if self.generator is None else ("generator",))
+        return constructor_call(self, self.shown_generator())
 
 
 class PCGrad(GramianWeightedAggregator):
@@ -109,10 +97,27 @@ class PCGrad(GramianWeightedAggregator):
         tensor([0.5848, 3.8012, 3.8012])
     """
 
+    gramian_weighting: PCGradWeighting
     generator = Forwarded()
 
     def __init__(self, *, generator: torch.Generator | None = None) -> None:
         super().__init__(PCGradWeighting(generator=generator))
 
     def __repr__(self) -> str:
-        return constructor_call(self, () if self.generator is None else ("generator",))
+        return constructor_call(self, self.gramian_weighting.shown_generator())
+
+
+RECORD = MethodRecord(
+    name="PCGrad",
+    make=PCGrad,
+    make_weighting=PCGradWeighting,
+    summary="Projects each gradient off those it conflicts with, in random order, and "
+    "adds up the results.",
+    formula="A(J) = Σᵢ cᵢ, from cᵢ = gᵢ by cᵢ ← cᵢ − min(0, cᵢ·gⱼ) gⱼ/|gⱼ|² for j ≠ i",
+    paper="Yu et al., Gradient Surgery for Multi-Task Learning, 2020, arXiv 2001.06782",
+    non_conflicting=False,
+    linear_under_scaling=True,
+    weighted=True,
+    permutation_invariant=False,
+    random=True,
+)

@@ -3,14 +3,15 @@
 from abc import abstractmethod
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from engines.aggregation.aggregators import GramianWeightedAggregator
 from engines.aggregation.forwarded import Forwarded
 from engines.aggregation.naming import vector_suffix
-from engines.aggregation.validation import non_negative, preference
+from engines.aggregation.preferences import Preferences
+from engines.aggregation.records import Parameter
+from engines.aggregation.validation import non_negative, one_of
 from engines.aggregation.weightings import SolvedWeighting
 from engines.linalg import SOLVERS, project_rows
 
@@ -18,8 +19,20 @@ Array = NDArray[np.float64]
 
 _PARAMETERS = ("pref_vector", "norm_eps", "reg_eps", "solver")
 
+# What a person may change; the epsilons change nothing.
+PARAMETERS = (
+    Parameter("pref_vector", "vector", None, "How much each objective counts; 1/m each if empty."),
+    Parameter(
+        "solver",
+        "choice",
+        "auto",
+        "How the projections are found: row by row, all together, or what is faster.",
+        choices=tuple(SOLVERS),
+    ),
+)
 
-class ProjectionWeighting(SolvedWeighting):
+
+class ProjectionWeighting(Preferences, SolvedWeighting):
     """A weighting by projection onto the dual cone.
 
     Args:
@@ -50,15 +63,6 @@ class ProjectionWeighting(SolvedWeighting):
         self.solver = solver
 
     @property
-    def pref_vector(self) -> Tensor | None:
-        """Preferences of the objectives, shape [m], or None for 1/m each."""
-        return self._pref_vector
-
-    @pref_vector.setter
-    def pref_vector(self, value: Tensor | None) -> None:
-        self._pref_vector = preference(value)
-
-    @property
     def norm_eps(self) -> float:
         """Accepted for compatibility, at least 0."""
         return self._norm_eps
@@ -83,11 +87,7 @@ class ProjectionWeighting(SolvedWeighting):
 
     @solver.setter
     def solver(self, value: str) -> None:
-        if value not in SOLVERS:
-            raise ValueError(
-                f"got solver={value!r}, expected one of {', '.join(map(repr, SOLVERS))}, name one."
-            )
-        self._solver = value
+        self._solver = one_of("solver", value, tuple(SOLVERS))
 
     @abstractmethod
     def combinations(self, preferences: Array) -> Array:
@@ -114,29 +114,9 @@ class ProjectionWeighting(SolvedWeighting):
             SolverError: A projection failed.
             ValueError: No Gramian, or preferences of another length.
         """
-        rows = self.combinations(self.preferences(len(gramian)))
+        m = len(gramian)
+        rows = self.combinations(self.preferences(m, 1.0 / max(1, m)))
         return np.asarray(project_rows(gramian, rows, self.solver).sum(axis=0))
-
-    def preferences(self, m: int) -> Array:
-        """The preferences of m objectives.
-
-        Args:
-            m: Number of objectives.
-
-        Returns:
-            `pref_vector`, or 1/m each, shape [m].
-
-        Raises:
-            ValueError: `pref_vector` has another length.
-        """
-        if self.pref_vector is None:
-            return np.full(m, 1.0 / max(1, m))
-        if len(self.pref_vector) != m:
-            raise ValueError(
-                f"got a pref_vector of {len(self.pref_vector)} entries for {m} objectives, "
-                "expected one per objective, pass a vector of that length."
-            )
-        return self.pref_vector.detach().to(device="cpu", dtype=torch.float64).numpy()
 
     def __str__(self) -> str:
         return type(self).__name__ + vector_suffix(self.pref_vector)

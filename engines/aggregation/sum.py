@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from engines.aggregation.aggregators import WeightedAggregator
-from engines.aggregation.validation import check_finite_rows, check_matrix
-from engines.aggregation.weightings import Weighting
+from engines.aggregation.records import MethodRecord
+from engines.aggregation.weightings import MatrixWeighting
 
 
-class SumWeighting(Weighting):
+class SumWeighting(MatrixWeighting):
     """Weights of `Sum`: w = (1, …, 1).
 
     Example:
@@ -26,14 +26,7 @@ class SumWeighting(Weighting):
 
         Returns:
             Weights, shape [m].
-
-        Raises:
-            NonFiniteGradientError: The argument has NaN or infinity.
-            TypeError: No floating-point tensor.
-            ValueError: Not two dimensions.
         """
-        check_matrix(stat)
-        check_finite_rows(stat)
         return torch.ones(stat.shape[0], dtype=stat.dtype, device=stat.device)
 
 
@@ -53,3 +46,18 @@ class Sum(WeightedAggregator):
 
     def __init__(self) -> None:
         super().__init__(SumWeighting())
+
+
+RECORD = MethodRecord(
+    name="Sum",
+    make=Sum,
+    make_weighting=SumWeighting,
+    summary="Adds the gradients, as gradient descent on the summed loss does.",
+    formula="A(J) = Σᵢ gᵢ",
+    paper="Cauchy, Méthode générale pour la résolution des systèmes d'équations "
+    "simultanées, 1847 (gradient descent)",
+    non_conflicting=False,
+    linear_under_scaling=True,
+    weighted=True,
+    permutation_invariant=True,
+)

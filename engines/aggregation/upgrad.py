@@ -4,7 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engines.aggregation.projection import ProjectionAggregator, ProjectionWeighting
+from engines.aggregation.projection import (
+    PARAMETERS,
+    ProjectionAggregator,
+    ProjectionWeighting,
+)
+from engines.aggregation.records import MethodRecord
 
 Array = NDArray[np.float64]
 
@@ -78,3 +83,20 @@ class UPGrad(ProjectionAggregator):
         solver: str = "auto",
     ) -> None:
         super().__init__(UPGradWeighting(pref_vector, norm_eps, reg_eps, solver))
+
+
+RECORD = MethodRecord(
+    name="UPGrad",
+    make=UPGrad,
+    make_weighting=UPGradWeighting,
+    summary="Projects each gradient onto the cone of directions that hurt no objective, "
+    "then averages the projections.",
+    formula="A(J) = (1/m) Σᵢ π(gᵢ), π the projection onto {x : gⱼ·x ≥ 0 for all j}",
+    paper="Quinton & Rey, Jacobian Descent for Multi-Objective Optimization, 2024, "
+    "arXiv 2406.16232",
+    non_conflicting=True,
+    linear_under_scaling=True,
+    weighted=True,
+    permutation_invariant=True,
+    parameters=PARAMETERS,
+)

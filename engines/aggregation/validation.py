@@ -1,6 +1,7 @@
 """Checks of inputs and of constructor parameters, each with one message form."""
 
 import math
+from collections.abc import Sequence
 from numbers import Real
 
 import torch
@@ -113,32 +114,77 @@ def positive(name: str, value: float) -> float:
     return value
 
 
-def positive_integer(name: str, value: int) -> int:
-    """An integer above 0.
+def fraction(name: str, value: float, *, below_one: bool = False) -> float:
+    """A number from 0 to 1.
 
     Args:
         name: Of the parameter.
         value: Its value.
+        below_one: Whether 1 itself is refused.
+
+    Returns:
+        The value.
+
+    Raises:
+        TypeError: No real number.
+        ValueError: Outside the range, or NaN.
+    """
+    _check_real(name, value)
+    if not (0 <= value < 1 or (value == 1 and not below_one)):
+        end = "1)" if below_one else "1]"
+        raise ValueError(f"got {name}={value}, expected a number in [0, {end}, pass one.")
+    return value
+
+
+def whole(name: str, value: int, least: int) -> int:
+    """An integer that is not too small.
+
+    Args:
+        name: Of the parameter.
+        value: Its value.
+        least: The smallest one allowed.
 
     Returns:
         The value.
 
     Raises:
         TypeError: No integer.
-        ValueError: 0 or negative.
+        ValueError: Below `least`.
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"got {name}={value!r}, expected an integer >= 1, pass one.")
-    if value < 1:
-        raise ValueError(f"got {name}={value}, expected an integer >= 1, pass one.")
+        raise TypeError(f"got {name}={value!r}, expected an integer >= {least}, pass one.")
+    if value < least:
+        raise ValueError(f"got {name}={value}, expected an integer >= {least}, pass one.")
     return value
 
 
-def preference(value: Tensor | None) -> Tensor | None:
-    """A preference vector, or None for equal preferences.
+def one_of(name: str, value: str, choices: Sequence[str]) -> str:
+    """One of several words.
 
     Args:
-        value: Shape [m], real and finite, or None.
+        name: Of the parameter.
+        value: Its value.
+        choices: The words allowed.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: Anything else.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(
+            f"got {name}={value!r}, expected one of {', '.join(map(repr, choices))}, name one."
+        )
+    return value
+
+
+def vector(name: str, value: Tensor) -> Tensor:
+    """One real, finite number for each objective.
+
+    Args:
+        name: Of the parameter.
+        value: Shape [m].
 
     Returns:
         The value.
@@ -147,21 +193,55 @@ def preference(value: Tensor | None) -> Tensor | None:
         TypeError: No tensor of real numbers.
         ValueError: Not one dimension, or not finite.
     """
-    if value is None:
-        return None
     if not isinstance(value, Tensor) or value.is_complex() or value.dtype == torch.bool:
         kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(
-            f"got pref_vector of {kind}, expected a torch.Tensor of real numbers, convert it."
+            f"got {name} of {kind}, expected a torch.Tensor of real numbers, convert it."
         )
     if value.ndim != 1:
         raise ValueError(
-            f"got pref_vector of shape {list(value.shape)}, expected [m], pass one number per "
-            "objective."
+            f"got {name} of shape {list(value.shape)}, expected [m], pass one number per objective."
         )
     if not bool(torch.isfinite(value).all()):
-        raise ValueError("got NaN or infinity in pref_vector, expected finite numbers, pass those.")
+        raise ValueError(f"got NaN or infinity in {name}, expected finite numbers, pass those.")
     return value
+
+
+def check_length(name: str, value: Tensor, m: int) -> None:
+    """Refuse a vector that has not one number for each objective.
+
+    Args:
+        name: Of the parameter.
+        value: Shape [k].
+        m: Number of objectives.
+
+    Raises:
+        ValueError: k is not m.
+    """
+    if len(value) != m:
+        raise ValueError(
+            f"got a {name} of {len(value)} entries for {m} objectives, "
+            "expected one per objective, pass a vector of that length."
+        )
+
+
+def check_rows(method: str, m: int, least: int, reason: str) -> None:
+    """Refuse fewer objectives than a method can work with.
+
+    Args:
+        method: Name of the method.
+        m: Number of objectives.
+        least: The smallest number allowed.
+        reason: Where that number comes from.
+
+    Raises:
+        ValueError: m is below `least`.
+    """
+    if m < least:
+        raise ValueError(
+            f"got {m} objective(s) for {method}, expected at least {least} ({reason}), use more "
+            "objectives or other parameters."
+        )
 
 
 def _check_real(name: str, value: object) -> None:

@@ -2,16 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from engines.aggregation.constants import outside_autograd
 from engines.aggregation.naming import constructor_call
-from engines.aggregation.validation import check_gramian
-from engines.errors import NonDifferentiableError
+from engines.aggregation.validation import check_finite_rows, check_gramian, check_matrix
 
 Array = NDArray[np.float64]
 
@@ -79,12 +79,46 @@ class _Composition(Weighting):
         return str(self.weighting)
 
 
+class MatrixWeighting(Weighting):
+    """A weighting of any matrix with one row for each objective: a Jacobian or a Gramian."""
+
+    def __call__(self, stat: Tensor, /) -> Tensor:
+        """Compute the weights and run the hooks.
+
+        Args:
+            stat: A Jacobian, shape [m, n], or a Gramian, shape [m, m].
+
+        Returns:
+            Weights, shape [m].
+
+        Raises:
+            NonFiniteGradientError: The argument has NaN or infinity.
+            TypeError: No floating-point tensor.
+            ValueError: Not two dimensions.
+        """
+        check_matrix(stat)
+        check_finite_rows(stat)
+        return super().__call__(stat)
+
+
 class SolvedWeighting(Weighting):
     """A weighting of a Gramian that is computed in float64 outside autograd.
 
     The weights come back in the Gramian's dtype and on its device; differentiating through them
     raises instead of giving a gradient that ignores the solver.
+
+    Attributes:
+        gramian_exponent: 0, or e while the weights of a Jacobian J are computed from the Gramian
+            of 2ᵉ J, because the squares of J's entries are no float64. Weights that do not depend
+            on the scale of J need not look at it.
     """
+
+    # Whether the weights are constants except at jumps, so that ignoring the solver is right.
+    _piecewise_constant: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gramian_exponent = 0
 
     def __call__(self, gramian: Tensor, /) -> Tensor:
         """Compute the weights of a Gramian and run the hooks.
@@ -116,9 +150,9 @@ class SolvedWeighting(Weighting):
         array = gramian.detach().to(device="cpu", dtype=torch.float64).numpy()
         solved = torch.from_numpy(np.ascontiguousarray(self.solve(array)))
         weights = solved.to(device=gramian.device, dtype=gramian.dtype)
-        if gramian.requires_grad and torch.is_grad_enabled():
-            weights = _OutsideAutograd.apply(weights, gramian, type(self).__name__)
-        return weights
+        if self._piecewise_constant:
+            return weights
+        return outside_autograd(weights, gramian, type(self).__name__)
 
     @abstractmethod
     def solve(self, gramian: Array) -> Array:
@@ -130,22 +164,6 @@ class SolvedWeighting(Weighting):
         Returns:
             Weights, shape [m].
         """
-
-
-class _OutsideAutograd(torch.autograd.Function):
-    """Ties weights to the Gramian they came from by a backward pass that raises."""
-
-    @staticmethod
-    def forward(ctx: Any, weights: Tensor, gramian: Tensor, name: str) -> Tensor:
-        ctx.name = name
-        return weights.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Any) -> Any:
-        raise NonDifferentiableError(
-            f"got a backward pass through the weights of {ctx.name}, expected them to be used as "
-            "constants, detach the Jacobian or the Gramian first."
-        )
 
 
 class GeneralizedWeighting(nn.Module, ABC):

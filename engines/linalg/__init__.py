@@ -6,6 +6,7 @@ from engines.linalg.gramian import (
     compute_gramian,
     flatten_gramian,
     nearest_psd,
+    scaled_gramian,
     unit_diagonal,
 )
 from engines.linalg.min_norm import min_norm_weights
@@ -18,5 +19,6 @@ __all__ = [
     "min_norm_weights",
     "nearest_psd",
     "project_rows",
+    "scaled_gramian",
     "unit_diagonal",
 ]

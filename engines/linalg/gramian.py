@@ -43,7 +43,8 @@ def compute_gramian(matrix: Tensor) -> Tensor:
     """Inner products of the rows of a matrix, in float64.
 
     A float64 matrix whose largest entry lies outside 1e-140 to 1e140 is first multiplied by a
-    power of two, and its Gramian is that of the multiple. Squares of any other dtype fit.
+    power of two, and its Gramian is that of the multiple; `scaled_gramian` says by which. Squares
+    of any other dtype fit.
 
     Args:
         matrix: Rows g_i, shape [m, n], floating dtype.
@@ -53,28 +54,39 @@ def compute_gramian(matrix: Tensor) -> Tensor:
 
     Cost: m²n multiply-adds; a workspace of 2 MiB besides the result when the dtype is narrower.
     """
+    return scaled_gramian(matrix)[0]
+
+
+def scaled_gramian(matrix: Tensor) -> tuple[Tensor, int]:
+    """`compute_gramian`, and the power of two that the matrix was multiplied by.
+
+    Args:
+        matrix: J, shape [m, n], floating dtype.
+
+    Returns:
+        The Gramian of 2ᵉ J, shape [m, m], float64, and e, which is 0 but for extreme float64.
+    """
     if matrix.dtype == torch.float64:
-        scale = _power_of_two_scale(matrix)
-        scaled = matrix if scale == 1.0 else matrix * scale
-        return scaled @ scaled.T
+        exponent = _exponent(matrix)
+        scaled = matrix if exponent == 0 else matrix * 2.0**exponent
+        return scaled @ scaled.T, exponent
     m = matrix.shape[0]
     gramian = torch.zeros(m, m, dtype=torch.float64, device=matrix.device)
     for chunk in column_chunks(matrix):
         wide = chunk.to(torch.float64)
         gramian = gramian + wide @ wide.T
-    return gramian
+    return gramian, 0
 
 
-def _power_of_two_scale(matrix: Tensor) -> float:
-    """A power of two that brings the largest entry near 1, or 1 where squaring is safe."""
+def _exponent(matrix: Tensor) -> int:
+    """The power of two that brings the largest entry near 1, or 0 where squaring is safe."""
     if matrix.numel() == 0:
-        return 1.0
+        return 0
     largest = float(matrix.detach().abs().max())
     if largest == 0.0 or not np.isfinite(largest) or _SAFE_RANGE[0] < largest < _SAFE_RANGE[1]:
-        return 1.0
-    exponent = -int(np.frexp(largest)[1])
+        return 0
     # 2**1074 is no float64, and smaller than the smallest normal number there is nothing to save.
-    return float(np.ldexp(1.0, min(exponent, 1000)))
+    return min(-int(np.frexp(largest)[1]), 1000)
 
 
 def flatten_gramian(generalized: Tensor) -> Tensor:
