@@ -27,7 +27,7 @@ PARAMETERS = (
         "choice",
         "auto",
         "How the projections are found: row by row, all together, or what is faster.",
-        choices=tuple(SOLVERS),
+        choices=SOLVERS,
     ),
 )
 
@@ -87,7 +87,7 @@ class ProjectionWeighting(Preferences, SolvedWeighting):
 
     @solver.setter
     def solver(self, value: str) -> None:
-        self._solver = one_of("solver", value, tuple(SOLVERS))
+        self._solver = one_of("solver", value, SOLVERS)
 
     @abstractmethod
     def combinations(self, preferences: Array) -> Array:

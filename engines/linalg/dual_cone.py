@@ -1,41 +1,32 @@
 """Projection onto the dual cone of m gradients, in the coordinates of their combinations."""
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from engines.errors import SolverError
 from engines.linalg.batched import solve_batched
 from engines.linalg.goldfarb_idnani import solve_quadprog
 from engines.linalg.gramian import check_finite_gramian, nearest_psd, unit_diagonal
-from engines.linalg.kkt import REFUSED, refused
+from engines.linalg.kkt import REFUSED, Certificate, refused
 from engines.linalg.least_squares import settle
 
 Array = NDArray[np.float64]
 
-# Measured crossing point of the two solvers for all m rows of UPGrad.
+SOLVERS = ("auto", "quadprog", "batched")
+
+# Measured crossing points of the two solvers, for all m rows of UPGrad and for the one of DualProj.
 _BATCHED_FROM = 48
+_BATCHED_FROM_ALONE = 128
 # Two units in the last place of the diagonal, about what computing a Gramian leaves in it. Where
 # gradients are opposed to within 1e-8 it keeps the weights from growing until the direction is
 # rounding only; half of it was too little for that.
 _ROUNDING = 2.0**-51
 
 
-def _solve_auto(cosines: Array, rows: Array) -> Array:
-    """The faster of the two solvers for this size."""
-    solve = solve_batched if min(cosines.shape[0], len(rows)) >= _BATCHED_FROM else solve_quadprog
-    return solve(cosines, rows)
-
-
-# Each gives candidates; `project_rows` settles those that are not optimal to rounding.
-SOLVERS: Mapping[str, Callable[[Array, Array], Array]] = MappingProxyType(
-    {"auto": _solve_auto, "quadprog": solve_quadprog, "batched": solve_batched}
-)
-
-
-def project_rows(gramian: Array, rows: Array, solver: str = "auto") -> Array:
+def project_rows(
+    gramian: Array, rows: Array, solver: str = "auto", device: torch.device | str = "cpu"
+) -> Array:
     """Project combinations of gradients onto the dual cone {x : g_i · x >= 0 for all i}.
 
     The projection of Jᵀu is Jᵀv, where v minimises vᵀGv subject to v >= u. The problem is
@@ -45,7 +36,8 @@ def project_rows(gramian: Array, rows: Array, solver: str = "auto") -> Array:
     Args:
         gramian: G = J Jᵀ, symmetric positive semidefinite up to rounding, shape [m, m].
         rows: Combinations u, shape [r, m].
-        solver: A key of `SOLVERS`.
+        solver: One of `SOLVERS`.
+        device: Where the batched solver computes; it needs float64.
 
     Returns:
         Combinations v, shape [r, m].
@@ -67,13 +59,15 @@ def project_rows(gramian: Array, rows: Array, solver: str = "auto") -> Array:
     result = np.array(rows, dtype=np.float64)
     nonzero = norms > 0
     if nonzero.all():
-        return _project(cosines, norms, result, solver)
-    cosines = cosines[np.ix_(nonzero, nonzero)]
-    result[:, nonzero] = _project(cosines, norms[nonzero], result[:, nonzero], solver)
+        return _project(cosines, norms, result, solver, device)
+    cosines = np.ascontiguousarray(cosines[np.ix_(nonzero, nonzero)])
+    result[:, nonzero] = _project(cosines, norms[nonzero], result[:, nonzero], solver, device)
     return result
 
 
-def _project(cosines: Array, norms: Array, rows: Array, solver: str) -> Array:
+def _project(
+    cosines: Array, norms: Array, rows: Array, solver: str, device: torch.device | str
+) -> Array:
     """The same for gradients that are not zero; shapes [m, m], [m], [r, m] to [r, m]."""
     if rows.size == 0:
         return rows
@@ -83,9 +77,37 @@ def _project(cosines: Array, norms: Array, rows: Array, solver: str) -> Array:
     sizes = np.abs(bounds).max(axis=1, keepdims=True)
     sizes[sizes == 0] = 1.0
     unit_rows = bounds / sizes
-    solution, residual = settle(cosines, unit_rows, SOLVERS[solver](cosines, unit_rows))
+    solution, certificate = solve_unit(cosines, unit_rows, solver, device)
+    solution, residual = settle(cosines, unit_rows, solution, certificate.residual)
     _check(residual, len(cosines))
     return np.maximum(solution * (sizes / norms), rows)
+
+
+def solve_unit(
+    cosines: Array, rows: Array, solver: str = "auto", device: torch.device | str = "cpu"
+) -> tuple[Array, Certificate]:
+    """The one interface of the solvers: minimise wᵀCw subject to w >= u for each row.
+
+    Args:
+        cosines: C, positive semidefinite with unit diagonal, shape [m, m].
+        rows: Lower bounds u, largest entry 1, shape [r, m].
+        solver: One of `SOLVERS`; "auto" takes the faster for this size.
+        device: Where the batched solver computes.
+
+    Returns:
+        Candidates w, shape [r, m], and how far each row is from optimality. `settle` solves the
+        rows that are not optimal to rounding, one by one.
+
+    Raises:
+        SolverError: quadprog gave up; the message has its status.
+    """
+    if solver == "auto":
+        m, r = len(cosines), len(rows)
+        many = min(m, r) >= _BATCHED_FROM or m >= _BATCHED_FROM_ALONE
+        solver = "batched" if many else "quadprog"
+    if solver == "batched":
+        return solve_batched(cosines, rows, device)
+    return solve_quadprog(cosines, rows)
 
 
 def _check(residual: Array, m: int) -> None:

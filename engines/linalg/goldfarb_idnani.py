@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from engines.errors import SolverError
-from engines.linalg.kkt import finished, residuals
+from engines.linalg.dense import cholesky, product
+from engines.linalg.kkt import Certificate, certificate, finished
 from engines.linalg.pivoting import pivot
 
 Array = NDArray[np.float64]
@@ -14,12 +15,9 @@ Array = NDArray[np.float64]
 # Below this squared pivot quadprog's own rounding (1e-16 over the pivot) is what one would see.
 _SMALLEST_PIVOT = 1e-6
 _REGULARIZATION = 1e-9
-# Around quadprog's point: solve on its active set, and change that set where the signs say so.
-_POLISH = (1e-13,)
-_POLISH_PASSES = 4
 
 
-def solve_quadprog(cosines: Array, rows: Array) -> Array:
+def solve_quadprog(cosines: Array, rows: Array) -> tuple[Array, Certificate]:
     """Minimise wᵀCw subject to w >= u for each row.
 
     One factorization serves all rows. Where C is close to singular quadprog sees C + 1e-9 I; the
@@ -30,8 +28,8 @@ def solve_quadprog(cosines: Array, rows: Array) -> Array:
         rows: Lower bounds u, shape [r, m].
 
     Returns:
-        Candidates w, shape [r, m]: minimisers, but for rows of a C close to singular whose active
-        set the regularizer hides; `settle` solves those.
+        Candidates w, shape [r, m], and how far each is from optimality: minimisers, but for rows of
+        a C close to singular whose active set the regularizer hides; `settle` solves those.
 
     Raises:
         SolverError: quadprog gave up; the message has its status.
@@ -42,7 +40,7 @@ def solve_quadprog(cosines: Array, rows: Array) -> Array:
     m = len(cosines)
     solution = rows.copy()
     # Where nothing conflicts with the row itself, the bound is the minimiser.
-    conflicting = np.flatnonzero(((rows @ cosines) < 0).any(axis=1))
+    conflicting = np.flatnonzero((product(rows, cosines) < 0).any(axis=1))
     if conflicting.size == 0:
         return _polish(cosines, rows, solution)
     factor = _inverse_factor(cosines)
@@ -59,20 +57,21 @@ def solve_quadprog(cosines: Array, rows: Array) -> Array:
     return _polish(cosines, rows, solution)
 
 
-def _polish(cosines: Array, rows: Array, solution: Array) -> Array:
+def _polish(cosines: Array, rows: Array, solution: Array) -> tuple[Array, Certificate]:
     """Solve the unregularized problem on the active sets found, where that is not yet done."""
-    off = np.flatnonzero(~finished(residuals(cosines, rows, solution)))
-    if off.size:
-        polished, _ = pivot(cosines, rows[off], solution[off], _POLISH, _POLISH_PASSES)
-        solution[off] = np.maximum(polished, rows[off])
-    return solution
+    reached = certificate(rows, solution, product(solution, cosines))
+    off = np.flatnonzero(~finished(reached.residual))
+    if off.size == 0:
+        return solution, reached
+    solution[off] = np.maximum(pivot(cosines, rows[off], solution[off]), rows[off])
+    return solution, certificate(rows, solution, product(solution, cosines))
 
 
 def _inverse_factor(cosines: Array) -> Array:
     """R⁻¹ with RᵀR = C, or C + 1e-9 I where C is close to singular; shape [m, m]."""
-    factor, status = lapack.dpotrf(cosines)
+    factor, status = cholesky(cosines)
     if status != 0 or np.diagonal(factor).min() ** 2 < _SMALLEST_PIVOT:
-        factor, status = lapack.dpotrf(cosines + _REGULARIZATION * np.eye(len(cosines)))
+        factor, status = cholesky(cosines + _REGULARIZATION * np.eye(len(cosines)))
     if status == 0:
         inverse, status = lapack.dtrtri(factor)
     if status != 0:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engines.errors import NonFiniteGradientError
+from engines.linalg.dense import cholesky, eigh, product
 
 Array = NDArray[np.float64]
 
@@ -196,16 +197,14 @@ def nearest_psd(cosines: Array) -> Array:
         ValueError: It is far from positive semidefinite, so no rounded Gramian.
     """
     m = len(cosines)
-    try:
-        np.linalg.cholesky(cosines + (_ROUNDING_PER_ROW * max(m, 10)) * np.eye(m))
-    except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(cosines)
-    else:
+    _, status = cholesky(cosines + (_ROUNDING_PER_ROW * max(m, 10)) * np.eye(m))
+    if status == 0:
         return cosines
+    values, vectors = eigh(cosines)
     if values[0] < -_INDEFINITE_SHARE * values[-1]:
         raise ValueError(
             f"got a matrix with eigenvalues from {values[0]:.3g} to {values[-1]:.3g} after "
             "scaling to unit diagonal, expected a positive semidefinite Gramian, pass J Jᵀ."
-        ) from None
-    clipped = (vectors * np.maximum(values, 0.0)) @ vectors.T
+        )
+    clipped = product(vectors * np.maximum(values, 0.0), vectors.T)
     return 0.5 * (clipped + clipped.T)

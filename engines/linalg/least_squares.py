@@ -7,9 +7,9 @@ C works with the square root of its condition number, so the rounding of C is al
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack
 from scipy.optimize import nnls
 
+from engines.linalg.dense import cholesky, eigh
 from engines.linalg.kkt import finished, residuals
 
 Array = NDArray[np.float64]
@@ -23,13 +23,14 @@ _REFINEMENTS = 3
 _NO_DIRECTION = 1e-15
 
 
-def settle(cosines: Array, rows: Array, solution: Array) -> tuple[Array, Array]:
+def settle(cosines: Array, rows: Array, solution: Array, residual: Array) -> tuple[Array, Array]:
     """Solve the rows that are not optimal to rounding yet, and leave the others as they are.
 
     Args:
         cosines: C, positive semidefinite with unit diagonal, shape [m, m].
         rows: Lower bounds u, shape [r, m].
         solution: Candidates w >= u, shape [r, m].
+        residual: Their relative residuals, shape [r].
 
     Returns:
         Minimisers w of wᵀCw subject to w >= u, shape [r, m], and their relative residuals, shape
@@ -39,12 +40,11 @@ def settle(cosines: Array, rows: Array, solution: Array) -> tuple[Array, Array]:
     Source: Lawson & Hanson, Solving Least Squares Problems, 1974, Chapter 23.
     Cost: m³ multiply-adds for the factor, then about m²k for a row with k free entries.
     """
-    residual = residuals(cosines, rows, solution)
     left = np.flatnonzero(~finished(residual))
     if left.size == 0:
         return solution, residual
     factor = _factor(cosines)
-    settled = solution.copy()
+    settled, residual = solution.copy(), residual.copy()
     for i in left:
         found, reached = _solve_row(cosines, factor, rows[i])
         if not residual[i] <= reached:
@@ -54,10 +54,10 @@ def settle(cosines: Array, rows: Array, solution: Array) -> tuple[Array, Array]:
 
 def _factor(cosines: Array) -> Array:
     """R with RᵀR = C up to rounding, shape [k, m]; what rounding left below zero is dropped."""
-    factor, status = lapack.dpotrf(cosines, clean=1)
+    factor, status = cholesky(cosines)
     if status == 0:
-        return np.asarray(factor)
-    values, vectors = np.linalg.eigh(cosines)
+        return factor
+    values, vectors = eigh(cosines)
     kept = values > 0
     return np.asarray((vectors[:, kept] * np.sqrt(values[kept])).T)
 

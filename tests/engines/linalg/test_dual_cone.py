@@ -10,10 +10,12 @@ from engines.linalg import (
     dual_cone,
     goldfarb_idnani,
     least_squares,
+    nearest_psd,
     project_rows,
     unit_diagonal,
 )
-from engines.linalg.kkt import residuals
+from engines.linalg.dual_cone import solve_unit
+from engines.linalg.kkt import Certificate, certificate, residuals
 from tests.support.matrices import (
     SampledMatrix,
     exact_projection,
@@ -170,13 +172,18 @@ def test_quadprog_failure_comes_with_its_status(monkeypatch: pytest.MonkeyPatch)
         project_rows(np.array([[1.0, -0.5], [-0.5, 1.0]]), np.eye(2), "quadprog")
 
 
-WRONG = {**SOLVERS, "quadprog": lambda cosines, rows: rows}
+def leave_the_rows(cosines: Array, rows: Array, *_: object) -> tuple[Array, Certificate]:
+    """A solver that gives up: its candidates are the bounds, and its certificate says so."""
+    return rows.copy(), certificate(rows, rows, rows @ cosines)
 
 
-def test_what_a_solver_leaves_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dual_cone, "SOLVERS", WRONG)
+@pytest.mark.parametrize("solver", ["quadprog", "batched"])
+def test_rows_that_fail_their_certificate_are_solved_one_by_one(
+    solver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dual_cone, f"solve_{solver}", leave_the_rows)
     # As in test_pinned_two_gradients.
-    found = project_rows(np.array([[1.0, -1.0], [-1.0, 2.0]]), np.eye(2), "quadprog")
+    found = project_rows(np.array([[1.0, -1.0], [-1.0, 2.0]]), np.eye(2), solver)
     np.testing.assert_allclose(found, [[1, 0.5], [1, 1]], rtol=1e-14)
 
 
@@ -184,8 +191,74 @@ def test_what_is_not_optimal_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     def give_up(*_: object, **__: object) -> None:
         raise RuntimeError("Maximum number of iterations reached.")
 
-    monkeypatch.setattr(dual_cone, "SOLVERS", WRONG)
+    monkeypatch.setattr(dual_cone, "solve_quadprog", leave_the_rows)
     monkeypatch.setattr(least_squares, "nnls", give_up)
     # For u = (1, 0) the multiplier is (1, -0.5), relative to 1 + |u| = 2 that is off by 0.25.
     with pytest.raises(SolverError, match=r"residual of 2\.5e-01 in rows \[0, 1\]"):
         project_rows(np.array([[1.0, -0.5], [-0.5, 1.0]]), np.eye(2), "quadprog")
+
+
+def unit_problem(sampled: SampledMatrix) -> tuple[Array, Array]:
+    """The cosines of a sampled matrix, and each gradient as a row to project."""
+    cosines, _ = unit_diagonal(gramian_of(sampled.matrix))
+    return nearest_psd(cosines), np.eye(len(cosines))
+
+
+@pytest.mark.parametrize("solver", ["quadprog", "batched"])
+@pytest.mark.parametrize("sampled", sampled_matrices(), ids=lambda s: s.name)
+def test_the_certificate_is_true(sampled: SampledMatrix, solver: str) -> None:
+    # Recomputed in extended precision; its own products are rounded like the solver's.
+    cosines, rows = unit_problem(sampled)
+    solution, found = solve_unit(cosines, rows, solver)
+    wide = solution.astype(np.longdouble)
+    slack, multipliers = wide - rows, wide @ cosines.astype(np.longdouble)
+    size = 1 + np.abs(wide).sum(axis=1)
+    expected = (
+        np.maximum(-slack, 0).max(axis=1) / size,
+        np.maximum(-multipliers, 0).max(axis=1) / size,
+        np.maximum(np.minimum(slack, multipliers), 0).max(axis=1) / size,
+    )
+    parts = (found.primal, found.dual, found.complementarity)
+    for part, wanted in zip(parts, expected, strict=True):
+        np.testing.assert_allclose(part, wanted.astype(np.float64), rtol=0, atol=1e-15)
+    np.testing.assert_array_equal(found.residual, np.max(np.stack(parts), axis=0))
+
+
+@pytest.mark.parametrize("shape", [(64, 400, 64), (64, 65, 64), (128, 300, 128)])
+@pytest.mark.parametrize("conflict", ["none", "random", "strong"])
+def test_the_batched_solver_certifies_regular_problems(
+    shape: tuple[int, int, int], conflict: str
+) -> None:
+    cosines, rows = unit_problem(sample(shape, 1.0, conflict, seed=1))
+    solution, found = solve_unit(cosines, rows, "batched")
+    for part in (found.primal, found.dual, found.complementarity):
+        assert part.max() <= 1e-15
+    assert (solution >= rows).all()
+
+
+def test_a_certificate_names_what_is_wrong() -> None:
+    # w is below its bound by 1; λ = (1, -2) is below 0 by 2; in the last row both are above 0, the
+    # smaller by 0.5. Relative to 1 + Σ|w|, which is 2, 4 and 3.
+    rows = np.array([[1.0, 1.0], [1.0, 0.0], [0.0, 0.5]])
+    solution = np.array([[1.0, 0.0], [1.0, 2.0], [0.5, 1.5]])
+    multipliers = np.array([[0.0, 0.0], [1.0, -2.0], [3.0, -0.0]])
+    found = certificate(rows, solution, multipliers)
+    np.testing.assert_allclose(found.primal, [1 / 2, 0, 0])
+    np.testing.assert_allclose(found.dual, [0, 2 / 4, 0])
+    np.testing.assert_allclose(found.complementarity, [0, 0, 0.5 / 3])
+
+
+def test_auto_takes_the_solver_for_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[str] = []
+    for name in ("quadprog", "batched"):
+
+        def note(
+            cosines: Array, rows: Array, *_: object, name: str = name
+        ) -> tuple[Array, Certificate]:
+            taken.append(name)
+            return leave_the_rows(cosines, rows)
+
+        monkeypatch.setattr(dual_cone, f"solve_{name}", note)
+    for m in (2, 32, 128):
+        project_rows(np.eye(m), np.eye(m))
+    assert taken == ["quadprog", "quadprog", "batched"]
