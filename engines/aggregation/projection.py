@@ -3,6 +3,7 @@
 from abc import abstractmethod
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -101,10 +102,16 @@ class ProjectionWeighting(Preferences, SolvedWeighting):
         """
 
     def solve(self, gramian: Array) -> Array:
+        """`solve_on` the CPU."""
+        return self.solve_on(gramian, torch.device("cpu"))
+
+    def solve_on(self, gramian: Array, device: torch.device) -> Array:
         """Project the combinations onto the dual cone and add the results.
 
         Args:
             gramian: Shape [m, m].
+            device: Where the batched solver computes, if it is a CUDA device; else on the CPU, as
+                other accelerators may lack float64.
 
         Returns:
             Weights, shape [m].
@@ -116,7 +123,8 @@ class ProjectionWeighting(Preferences, SolvedWeighting):
         """
         m = len(gramian)
         rows = self.combinations(self.preferences(m, 1.0 / max(1, m)))
-        return np.asarray(project_rows(gramian, rows, self.solver).sum(axis=0))
+        where = device if device.type == "cuda" else torch.device("cpu")
+        return np.asarray(project_rows(gramian, rows, self.solver, where).sum(axis=0))
 
     def __str__(self) -> str:
         return type(self).__name__ + vector_suffix(self.pref_vector)

@@ -148,11 +148,23 @@ class SolvedWeighting(Weighting):
             Weights, shape [m].
         """
         array = gramian.detach().to(device="cpu", dtype=torch.float64).numpy()
-        solved = torch.from_numpy(np.ascontiguousarray(self.solve(array)))
+        solved = torch.from_numpy(np.ascontiguousarray(self.solve_on(array, gramian.device)))
         weights = solved.to(device=gramian.device, dtype=gramian.dtype)
         if self._piecewise_constant:
             return weights
         return outside_autograd(weights, gramian, type(self).__name__)
+
+    def solve_on(self, gramian: Array, device: torch.device) -> Array:
+        """Compute the weights, with the help of the device that the Gramian came from.
+
+        Args:
+            gramian: Shape [m, m].
+            device: Where large products may be computed.
+
+        Returns:
+            Weights, shape [m]; those of `solve`, which needs no device, unless overridden.
+        """
+        return self.solve(gramian)
 
     @abstractmethod
     def solve(self, gramian: Array) -> Array:

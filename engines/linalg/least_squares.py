@@ -43,7 +43,7 @@ def settle(cosines: Array, rows: Array, solution: Array, residual: Array) -> tup
     left = np.flatnonzero(~finished(residual))
     if left.size == 0:
         return solution, residual
-    factor = _factor(cosines)
+    factor = psd_factor(cosines)
     settled, residual = solution.copy(), residual.copy()
     for i in left:
         found, reached = _solve_row(cosines, factor, rows[i])
@@ -52,8 +52,15 @@ def settle(cosines: Array, rows: Array, solution: Array, residual: Array) -> tup
     return settled, residual
 
 
-def _factor(cosines: Array) -> Array:
-    """R with RᵀR = C up to rounding, shape [k, m]; what rounding left below zero is dropped."""
+def psd_factor(cosines: Array) -> Array:
+    """A factor of a positive semidefinite matrix; what rounding left below zero is dropped.
+
+    Args:
+        cosines: C, shape [m, m].
+
+    Returns:
+        R with RᵀR = C up to rounding, shape [k, m].
+    """
     factor, status = cholesky(cosines)
     if status == 0:
         return factor

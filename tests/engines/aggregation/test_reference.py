@@ -6,7 +6,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from engines.aggregation import DualProj, PCGrad, UPGrad
+from engines.aggregation import DualProj, PCGrad, UPGrad, UPGradWeighting
+from engines.aggregation import projection as aggregation_projection
 from engines.linalg import compute_gramian
 from tests.support.matrices import (
     SampledMatrix,
@@ -96,3 +97,18 @@ def test_pcgrad(sampled: SampledMatrix) -> None:
     found = PCGrad(generator=torch.Generator().manual_seed(4))(torch.from_numpy(matrix)).numpy()
     expected = pcgrad(matrix, torch.Generator().manual_seed(4))
     np.testing.assert_allclose(found, expected, atol=1e-10 * sampled.ratio, rtol=0)
+
+
+@pytest.mark.parametrize(("kind", "taken"), [("cuda", "cuda"), ("mps", "cpu"), ("cpu", "cpu")])
+def test_the_projections_are_computed_where_the_gramian_is(
+    kind: str, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices: list[str] = []
+
+    def note(gramian: Array, rows: Array, solver: str, device: torch.device) -> Array:
+        devices.append(device.type)
+        return rows
+
+    monkeypatch.setattr(aggregation_projection, "project_rows", note)
+    UPGradWeighting().solve_on(np.eye(2), torch.device(kind))
+    assert devices == [taken]

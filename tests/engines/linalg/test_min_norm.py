@@ -4,7 +4,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from engines.errors import NonFiniteGradientError
-from engines.linalg import min_norm_weights
+from engines.linalg import min_norm, min_norm_weights
 from tests.support.matrices import SampledMatrix, gramian_of, sampled_matrices
 
 Array = NDArray[np.float64]
@@ -44,12 +44,32 @@ def test_the_gap_is_at_most_epsilon_squared(sampled: SampledMatrix, epsilon: flo
     assert (inner >= (1 - epsilon**2) * (weights @ gramian @ weights) - allowed).all()
 
 
+@pytest.fixture
+def without_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Non-negative least squares that gives up, so that Wolfe's method does all of it."""
+
+    def give_up(*_: object, **__: object) -> None:
+        raise RuntimeError("Maximum number of iterations reached.")
+
+    monkeypatch.setattr(min_norm, "nnls", give_up)
+
+
+@pytest.mark.usefixtures("without_a_start")
+@pytest.mark.parametrize("sampled", sampled_matrices(), ids=lambda s: s.name)
+def test_wolfes_method_finds_it_alone(sampled: SampledMatrix) -> None:
+    matrix = sampled.matrix
+    weights = min_norm_weights(gramian_of(matrix), epsilon=1e-8, max_iters=1000)
+    shortest = np.linalg.norm(matrix, axis=1).min()
+    np.testing.assert_allclose(weights @ matrix, reference(matrix), atol=1e-6 * shortest, rtol=0)
+
+
+@pytest.mark.usefixtures("without_a_start")
 def test_one_iteration_is_one_line_search() -> None:
-    # From g1 = (1, 0), the shortest, towards g2 = (0, 2), the worst served: the shortest point of
-    # that segment has weights (4, 1) / 5.
+    # From g1 = (1, 0, 0), the shortest, towards g2 = (0, 2, 0), the worst served: the shortest
+    # point of that segment has weights (4, 1) / 5.
     gramian = np.diag([1.0, 4.0, 9.0])
     weights = min_norm_weights(gramian, epsilon=1e-6, max_iters=1)
-    assert np.count_nonzero(weights) == 2
+    np.testing.assert_allclose(weights, [0.8, 0.2, 0.0], rtol=1e-14)
 
 
 def test_pinned_orthogonal_gradients() -> None:
