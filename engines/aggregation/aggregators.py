@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from engines.aggregation.naming import constructor_call
+from engines.aggregation.scaled import TakesScaledGramian
 from engines.aggregation.validation import check_matrix
-from engines.aggregation.weightings import SolvedWeighting, Weighting
+from engines.aggregation.weightings import Weighting
 from engines.linalg.gramian import column_chunks, scaled_gramian
 
 
@@ -111,7 +112,7 @@ class _OfJacobian(Weighting):
     def forward(self, stat: Tensor, /) -> Tensor:
         """Compute the Gramian in float64, then the weights."""
         gramian, exponent = scaled_gramian(stat)
-        if exponent == 0 or not isinstance(self.weighting, SolvedWeighting):
+        if exponent == 0 or not isinstance(self.weighting, TakesScaledGramian):
             return self.weighting(gramian)
         self.weighting.gramian_exponent = exponent
         try:

@@ -3,7 +3,28 @@
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from engines.aggregation import dualproj, mean, mgda, pcgrad, sum, upgrad
+from engines.aggregation import (
+    aligned_mtl,
+    config,
+    constant,
+    cr_mogm,
+    dualproj,
+    excess_mtl,
+    graddrop,
+    gradvac,
+    imtl_g,
+    krum,
+    mean,
+    mgda,
+    modo,
+    pcd,
+    pcgrad,
+    random,
+    sdmgrad,
+    sum,
+    trimmed_mean,
+    upgrad,
+)
 from engines.aggregation.records import MethodRecord
 
 
@@ -25,7 +46,21 @@ METHODS: Mapping[str, MethodRecord] = _by_name(
         dualproj.RECORD,
         mgda.RECORD,
         pcgrad.RECORD,
+        gradvac.RECORD,
+        graddrop.RECORD,
+        aligned_mtl.RECORD,
+        config.RECORD,
+        imtl_g.RECORD,
+        excess_mtl.RECORD,
+        pcd.RECORD,
+        cr_mogm.RECORD,
+        modo.RECORD,
+        sdmgrad.RECORD,
         mean.RECORD,
         sum.RECORD,
+        constant.RECORD,
+        random.RECORD,
+        krum.RECORD,
+        trimmed_mean.RECORD,
     )
 )

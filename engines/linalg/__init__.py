@@ -9,7 +9,9 @@ from engines.linalg.gramian import (
     scaled_gramian,
     unit_diagonal,
 )
+from engines.linalg.half_spaces import nearest_in_half_spaces
 from engines.linalg.min_norm import min_norm_weights
+from engines.linalg.simplex import project_onto_simplex
 
 __all__ = [
     "SOLVERS",
@@ -17,7 +19,9 @@ __all__ = [
     "compute_gramian",
     "flatten_gramian",
     "min_norm_weights",
+    "nearest_in_half_spaces",
     "nearest_psd",
+    "project_onto_simplex",
     "project_rows",
     "scaled_gramian",
     "unit_diagonal",

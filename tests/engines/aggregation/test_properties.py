@@ -182,7 +182,10 @@ def counter_examples() -> Iterator[Tensor]:
         for conflict in ("strong", "random"):
             for ratio in (1.0, 1e3):
                 for seed in range(1, 5):
-                    yield torch.from_numpy(sample(shape, ratio, conflict, seed).matrix)
+                    matrix = torch.from_numpy(sample(shape, ratio, conflict, seed).matrix)
+                    yield matrix
+                    # Constants of a fixed size show on small gradients.
+                    yield 1e-4 * matrix
 
 
 # By how much a counter-example has to miss the property, as each defect measures it.

@@ -64,7 +64,8 @@ def test_a_record_makes_what_it_names(record: MethodRecord) -> None:
     assert isinstance(record.aggregator(5), Aggregator)
     if record.make_weighting is not None:
         assert isinstance(record.weighting(5), Weighting)
-        assert inspect.signature(record.make) == inspect.signature(record.make_weighting)
+        own, weightings = map(inspect.signature, (record.make, record.make_weighting))
+        assert own.parameters == weightings.parameters
     else:
         with pytest.raises(ValueError, match="aggregator on the Jacobian"):
             record.weighting(5)
