@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.aggregation import SIZES, measure_aggregation
 from benchmarks.memory import measure_memory
-from engines.aggregation import METHODS
 from jdviz.problems import PROBLEMS
-from jdviz.profiling import MeasurementError
+from jdviz.profiling import MeasurementError, measurable_methods
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -20,12 +20,17 @@ def _parser() -> argparse.ArgumentParser:
     memory.add_argument("--problem", choices=list(PROBLEMS), default="digits_cnn")
     memory.add_argument("--size", default=None, help="model size; the problem's own by default")
     memory.add_argument("--batch", type=int, default=None, help="samples in the step")
-    memory.add_argument("--aggregator", choices=list(METHODS), default="UPGrad")
+    memory.add_argument("--aggregator", choices=measurable_methods(), default="UPGrad")
     app = commands.add_parser("app", help="server start, first page, and Start to the first step")
     app.add_argument("--rounds", type=int, default=5, help="how often Start is pressed")
     exact = commands.add_parser("exact", help="errors of both engines on every edge case")
-    for command in (memory, app, exact):
+    aggregation = commands.add_parser("aggregation", help="time of every weighting")
+    aggregation.add_argument("--sizes", type=int, nargs="+", default=SIZES, metavar="M")
+    aggregation.add_argument("--repeats", type=int, default=9, help="calls that are timed")
+    aggregation.add_argument("--peer", action="store_true", help="time torchjd's weightings too")
+    for command in (memory, app, exact, aggregation):
         command.add_argument("--json", type=Path, default=None, help="write the figures here too")
+        command.add_argument("--csv", type=Path, default=None, help="write the table here too")
     return parser
 
 
@@ -55,6 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
             report = measure_memory(
                 options.problem, options.size, options.batch, options.aggregator
             )
+        elif options.command == "aggregation":
+            report = measure_aggregation(options.sizes, options.repeats, peer=options.peer)
         elif options.command == "exact":
             report = _with_test_tools("exact").measure_exactness()
         else:
@@ -65,6 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
     sys.stdout.write(f"{report.text()}\n")
     if options.json is not None:
         options.json.write_text(json.dumps(report.to_dict(), indent=2) + "\n")
+    if options.csv is not None:
+        options.csv.write_text(report.csv())
     return 0
 
 

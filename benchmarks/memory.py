@@ -18,7 +18,7 @@ def measure_memory(
         problem: Key of `PROBLEMS`.
         size: Model size, or None for the problem's own.
         batch_size: Samples in the step, or None for the problem's own.
-        aggregator: Key of `engines.aggregation.METHODS`.
+        aggregator: One of `jdviz.profiling.measurable_methods`.
 
     Returns:
         Peak memory beside the parameters in MiB, median time in ms, and both as a multiple of the

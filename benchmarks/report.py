@@ -1,5 +1,7 @@
 """A table with the circumstances under which it was measured."""
 
+import csv
+import io
 import os
 import platform
 from dataclasses import asdict, dataclass, field
@@ -52,3 +54,9 @@ class Report:
         ]
         machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
         return "\n".join([self.title, machine, "", *table])
+
+    def csv(self) -> str:
+        """The table as comma-separated values, the names of the columns first."""
+        lines = io.StringIO()
+        csv.writer(lines, lineterminator="\n").writerows([self.columns, *self.rows])
+        return lines.getvalue()

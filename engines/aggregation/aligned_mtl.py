@@ -11,6 +11,7 @@ from engines.aggregation.preferences import Preferences
 from engines.aggregation.records import MethodRecord, Parameter
 from engines.aggregation.validation import one_of
 from engines.aggregation.weightings import SolvedWeighting
+from engines.linalg.dense import svd
 from engines.linalg.spectrum import cosine_spectrum, graded_factor, lapack
 
 Array = NDArray[np.float64]
@@ -68,7 +69,7 @@ class AlignedMTLWeighting(Preferences, SolvedWeighting):
             return weights
         q, r, _ = graded_factor(spectrum)
         # Rᵀ has its long rows and columns first, so its small singular values keep their digits.
-        _, singular, left = lapack(np.linalg.svd, r.T)
+        _, singular, left = lapack(svd, np.ascontiguousarray(r.T))
         vectors = q @ left.T
         inside = vectors.T @ preferences[spectrum.rows]
         weights[spectrum.rows] = vectors @ (self._scale(singular) / singular * inside)

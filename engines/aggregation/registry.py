@@ -25,7 +25,7 @@ from engines.aggregation import (
     trimmed_mean,
     upgrad,
 )
-from engines.aggregation.records import MethodRecord
+from engines.aggregation.records import PROPERTIES, MethodRecord
 
 
 def _by_name(records: Iterable[MethodRecord]) -> Mapping[str, MethodRecord]:
@@ -64,3 +64,34 @@ METHODS: Mapping[str, MethodRecord] = _by_name(
         trimmed_mean.RECORD,
     )
 )
+
+# Column heads of the table of properties, in the order of `PROPERTIES`.
+_HEADS = {
+    "non_conflicting": "non-conflicting",
+    "linear_under_scaling": "linear",
+    "weighted": "weighted",
+    "permutation_invariant": "order-free",
+    "stateful": "stateful",
+    "random": "random",
+}
+_NEEDS = {"gramian": "G", "jacobian": "J", "product": "J₁J₂ᵀ"}
+
+
+def markdown() -> str:
+    """The tables of `docs/aggregation.md`.
+
+    Returns:
+        Lines of Markdown: what each method computes and from what, then its properties.
+    """
+    lines = ["| method | direction | needs | paper |", "|---|---|---|---|"]
+    for record in METHODS.values():
+        formula = record.formula.replace("|", "\\|")
+        lines.append(
+            f"| `{record.name}` | {formula} | {_NEEDS[record.statistic]} | {record.paper} |"
+        )
+    heads = [_HEADS[name] for name in PROPERTIES]
+    lines += ["", f"| method | {' | '.join(heads)} | remarks |", "|---" * (len(heads) + 2) + "|"]
+    for record in METHODS.values():
+        answers = ["yes" if answer else "–" for answer in record.properties.values()]
+        lines.append(f"| `{record.name}` | {' | '.join(answers)} | {record.remarks} |")
+    return "\n".join(lines) + "\n"

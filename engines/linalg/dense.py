@@ -6,6 +6,8 @@ a while after a large operation. On two cores the next operation of another libr
 a training step has awake anyway.
 """
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -74,5 +76,38 @@ def eigh(matrix: Array) -> tuple[Array, Array]:
     if len(matrix) <= _SMALL_SPECTRUM:
         values, vectors = np.linalg.eigh(matrix)
         return values, vectors
-    found = torch.linalg.eigh(torch.from_numpy(matrix))
+    wide = torch.from_numpy(matrix)
+    found = _converged(lambda: torch.linalg.eigh(wide))
     return np.asarray(found[0].numpy()), np.asarray(found[1].numpy())
+
+
+def svd(matrix: Array) -> tuple[Array, Array, Array]:
+    """Singular values and vectors.
+
+    Args:
+        matrix: Shape [k, r].
+
+    Returns:
+        Left vectors as columns, shape [k, p] with p the smaller of k and r; the values, descending,
+        shape [p]; right vectors as rows, shape [p, r].
+
+    Raises:
+        numpy.linalg.LinAlgError: LAPACK did not converge.
+
+    Cost: about 20 k r p multiply-adds.
+    """
+    if max(matrix.shape, default=0) <= _SMALL_SPECTRUM:
+        left, values, right = np.linalg.svd(matrix, full_matrices=False)
+        return left, values, right
+    wide = torch.from_numpy(matrix)
+    found = _converged(lambda: torch.linalg.svd(wide, full_matrices=False))
+    left, values, right = (np.asarray(part.numpy()) for part in found)
+    return left, values, right
+
+
+def _converged(routine: Callable[[], Sequence[torch.Tensor]]) -> Sequence[torch.Tensor]:
+    """Call torch's LAPACK, whose exception is numpy's for whoever calls these functions."""
+    try:
+        return routine()
+    except torch.linalg.LinAlgError as error:
+        raise np.linalg.LinAlgError(str(error)) from error

@@ -1,3 +1,4 @@
+import csv
 import json
 import subprocess
 import sys
@@ -76,3 +77,41 @@ def test_exact_prints_errors_and_refusals_and_hides_no_other(monkeypatch, capsys
     monkeypatch.setattr(exact, "EDGES", {"crash": Edge("autogram", "crash", refusing)})
     with pytest.raises(ValueError, match="no"):
         main(["exact"])
+
+
+def test_aggregation_times_every_weighting_and_checks_the_update(capsys, tmp_path):
+    from engines.aggregation import METHODS
+
+    files = {kind: tmp_path / f"table.{kind}" for kind in ("json", "csv")}
+    asked = [part for kind, file in files.items() for part in (f"--{kind}", str(file))]
+    assert main(["aggregation", "--sizes", "4", "8", "--repeats", "2", *asked]) == 0
+    written = json.loads(files["json"].read_text())
+    durations = written["figures"]["durations_ms"]
+    weighted = {name for name, record in METHODS.items() if record.make_weighting is not None}
+    assert weighted <= set(durations)
+    assert all(len(found) == 2 for name in weighted for found in durations[name].values())
+    # The exact solver and "auto" agree; the regularized one is off by more.
+    errors = written["figures"]["errors"]
+    assert errors["UPGrad: error of the update"]["8"] <= 1e-6
+    assert errors["quadprog row by row: error of the update"]["8"] > 1e-6
+    table = list(csv.reader(files["csv"].read_text().splitlines()))
+    assert table[0] == ["weighting", "m = 4", "m = 8"]
+    assert table[1:] == written["rows"]
+    assert "quadprog row by row ÷ UPGrad" in capsys.readouterr().out
+
+
+def test_aggregation_refuses_what_it_cannot_measure(monkeypatch, capsys):
+    assert main(["aggregation", "--sizes", "0"]) == 1
+    assert "expected whole numbers >= 1" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "torchjd", None)
+    monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
+    assert main(["aggregation", "--peer"]) == 1
+    assert "pip install" in capsys.readouterr().err
+
+
+def test_row_by_row_is_upgrad_up_to_its_regularizer():
+    from benchmarks.aggregation import row_by_row
+
+    # As in the pinned case of UPGrad: weights 10/9 and 15/19 without a regularizer.
+    gramian = torch.tensor([[18.0, -22.0], [-22.0, 38.0]])
+    assert row_by_row(gramian).tolist() == pytest.approx([10 / 9, 15 / 19], rel=1e-3)
