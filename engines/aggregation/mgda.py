@@ -12,7 +12,8 @@ from engines.linalg import min_norm_weights
 
 Array = NDArray[np.float64]
 
-# The most seen is 1.1 for each objective, near Pareto-stationary points of up to 300 objectives.
+# From a single gradient, 1.1 for each objective is the most seen, near Pareto-stationary points of
+# up to 300 objectives.
 _ITERATIONS_PER_OBJECTIVE = 3
 
 
@@ -79,17 +80,17 @@ class MGDA(GramianWeightedAggregator):
     the direction conflicts with none. It is dominated by the shortest gradient, is 0 when a
     gradient is 0, and is not linear in the scale of each gradient.
 
-    Sener & Koltun move by plain Frank-Wolfe steps, which approach the answer slowly. Here each
-    step adds a gradient as theirs does and then minimises exactly over those in use. Here
-    `epsilon` is the relative error that may remain: at the end A is within epsilon·|A| of the
-    answer and gᵢ · A ≥ (1 - epsilon²)|A|² for all i, up to the rounding of the Gramian. Ending
-    earlier would break that promise, so `max_iters` counts only where it is more than 3m; about
-    1.1m iterations are the most that were ever seen.
+    Sener & Koltun move by plain Frank-Wolfe steps, which approach the answer slowly. Here
+    non-negative least squares on a factor of the Gramian finds the gradients in use, and Wolfe's
+    method, which minimises exactly over those in use and adds the one that is served worst, goes
+    on from there, usually for no step at all. `epsilon` is the relative error that may remain: at
+    the end A is within epsilon·|A| of the answer and gᵢ · A ≥ (1 - epsilon²)|A|² for all i, up to
+    the rounding of the Gramian. Ending earlier would break that promise, so `max_iters` counts
+    only where it is more than 3m.
 
     Args:
         epsilon: Relative error of the direction at which to stop, above 0.
-        max_iters: Iterations at most, or 3m if that is more. A solution that uses k gradients
-            needs about k.
+        max_iters: Iterations at most, or 3m if that is more.
 
     Raises:
         TypeError: A parameter has the wrong type.
@@ -97,7 +98,7 @@ class MGDA(GramianWeightedAggregator):
 
     Source: Désidéri, Comptes Rendus Mathématique 350, 2012; Sener & Koltun, arXiv 1810.04650,
         Algorithm 2; Wolfe, Mathematical Programming 11, 1976, for the corrective step.
-    Cost: the Gramian (m²n multiply-adds), then k³ per iteration for k gradients in use.
+    Cost: the Gramian (m²n multiply-adds), then about m²k for k gradients in use.
 
     Example:
         >>> import torch
