@@ -15,9 +15,8 @@ Array = NDArray[np.float64]
 
 SOLVERS = ("auto", "quadprog", "batched")
 
-# Measured crossing points of the two solvers, for all m rows of UPGrad and for the one of DualProj.
-_BATCHED_FROM = 48
-_BATCHED_FROM_ALONE = 128
+# Measured crossing point of the two solvers, for all m rows of UPGrad and for the one of DualProj.
+_BATCHED_FROM = 24
 # Two units in the last place of the diagonal, about what computing a Gramian leaves in it. Where
 # gradients are opposed to within 1e-8 it keeps the weights from growing until the direction is
 # rounding only; half of it was too little for that.
@@ -102,9 +101,7 @@ def solve_unit(
         SolverError: quadprog gave up; the message has its status.
     """
     if solver == "auto":
-        m, r = len(cosines), len(rows)
-        many = min(m, r) >= _BATCHED_FROM or m >= _BATCHED_FROM_ALONE
-        solver = "batched" if many else "quadprog"
+        solver = "batched" if len(cosines) >= _BATCHED_FROM else "quadprog"
     if solver == "batched":
         return solve_batched(cosines, rows, device)
     return solve_quadprog(cosines, rows)

@@ -15,6 +15,9 @@ Array = NDArray[np.float64]
 # Below this squared pivot quadprog's own rounding (1e-16 over the pivot) is what one would see.
 _SMALLEST_PIVOT = 1e-6
 _REGULARIZATION = 1e-9
+# Around quadprog's point: solve on its active set, and change that set where the signs say so.
+_POLISH = 1e-13
+_POLISH_GUESSES = 4
 
 
 def solve_quadprog(cosines: Array, rows: Array) -> tuple[Array, Certificate]:
@@ -63,7 +66,9 @@ def _polish(cosines: Array, rows: Array, solution: Array) -> tuple[Array, Certif
     off = np.flatnonzero(~finished(reached.residual))
     if off.size == 0:
         return solution, reached
-    solution[off] = np.maximum(pivot(cosines, rows[off], solution[off]), rows[off])
+    solution[off] = np.maximum(
+        pivot(cosines, rows[off], solution[off], _POLISH, _POLISH_GUESSES), rows[off]
+    )
     return solution, certificate(rows, solution, product(solution, cosines))
 
 

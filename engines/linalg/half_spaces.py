@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from engines.errors import SolverError
+from engines.linalg.dense import eigh, product
 
 Array = NDArray[np.float64]
 
@@ -80,7 +81,7 @@ def nearest_in_half_spaces(
 
 def _least_squares(cosines: Array, length: float, bounds: Array) -> tuple[Array, Array]:
     """F, shape [2k + 1, k], and f with |Fμ - f|² = μᵀ(H + δI)μ - 2bᵀμ + a constant."""
-    values, vectors = np.linalg.eigh(cosines)
+    values, vectors = eigh(cosines)
     root = (vectors * np.sqrt(np.maximum(values, 0.0))).T
     delta = np.sqrt(_ROUNDING)
     factor = np.vstack([root[:, 1:], delta * np.eye(len(bounds))])
@@ -113,7 +114,7 @@ def _refine(
 
 def _residual(hessian: Array, required: Array, multipliers: Array) -> float:
     """max_j |min(μ_j, (Hμ - b)_j)| over what is added up in it."""
-    gap = np.abs(np.minimum(multipliers, hessian @ multipliers - required)).max()
+    gap = np.abs(np.minimum(multipliers, product(hessian, multipliers) - required)).max()
     return float(gap / (np.abs(required).max() + multipliers.sum()))
 
 
@@ -121,4 +122,5 @@ def _is_certificate(hessian: Array, bounds: Array, multipliers: Array, resolutio
     """Whether Σ_j μ_j u_j vanishes up to rounding while μᵀt > 0."""
     # The rounding errors of H, of size ε each, have norm ε√k if they are independent.
     noise = _ROUNDINGS * resolution * np.sqrt(len(bounds)) * float(multipliers @ multipliers)
-    return float(multipliers @ hessian @ multipliers) <= noise and float(multipliers @ bounds) > 0
+    square = float(multipliers @ product(hessian, multipliers))
+    return square <= noise and float(multipliers @ bounds) > 0

@@ -1,4 +1,4 @@
-"""Block principal pivoting around a good guess: solve on its free sets, change them, repeat."""
+"""Block principal pivoting with one small factorization for each row and guess."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,18 +9,19 @@ from engines.linalg.kkt import certificate, finished, residuals
 
 Array = NDArray[np.float64]
 
-# A proximal term around the start: a singular C stays solvable, and what it moves is rounding.
-_EPSILON = 1e-13
-_PASSES = 4
 
+def pivot(cosines: Array, rows: Array, start: Array, epsilon: float, guesses: int) -> Array:
+    """Minimise wᵀCw + ε|w - start|² subject to w >= u, as far as some guesses get.
 
-def pivot(cosines: Array, rows: Array, start: Array) -> Array:
-    """Minimise wᵀCw + ε|w - start|² subject to w >= u, as far as four guesses get.
+    A guess of a row's free set comes from the signs of its slacks and multipliers; solving on it
+    gives the next one. The term with ε keeps a singular C solvable.
 
     Args:
         cosines: C, positive semidefinite with unit diagonal, shape [m, m].
         rows: Lower bounds u, shape [r, m].
-        start: Nearly the minimisers, shape [r, m].
+        start: Where to begin, shape [r, m]; with ε > 0 nearly the minimisers.
+        epsilon: ε, at least 0.
+        guesses: Guesses at most.
 
     Returns:
         The best point met for each row, measured without ε, shape [r, m].
@@ -28,17 +29,17 @@ def pivot(cosines: Array, rows: Array, start: Array) -> Array:
     Source: Júdice & Pires, Computers & Operations Research 21(5), 1994.
     Cost: per guess 2rm² multiply-adds and r solves of the size of the row's free set.
     """
-    shifted = cosines + _EPSILON * np.eye(len(cosines))
+    shifted = cosines + epsilon * np.eye(len(cosines))
     best, residual = start.copy(), residuals(cosines, rows, start)
     active = np.flatnonzero(~finished(residual))
     bounds, center = rows[active], start[active]
     point, multipliers = center, product(center, cosines)
-    for _ in range(_PASSES):
+    for _ in range(guesses):
         if active.size == 0:
             break
-        free = point - bounds > multipliers + _EPSILON * (point - center)
+        free = point - bounds > multipliers + epsilon * (point - center)
         point = np.where(free, point, bounds)
-        slope = product(point, cosines) + _EPSILON * (point - center)
+        slope = product(point, cosines) + epsilon * (point - center)
         for k in range(len(active)):
             _step(shifted, free[k], slope[k], point[k])
         multipliers = product(point, cosines)

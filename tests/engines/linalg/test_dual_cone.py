@@ -14,6 +14,7 @@ from engines.linalg import (
     project_rows,
     unit_diagonal,
 )
+from engines.linalg.batched import solve_by_products
 from engines.linalg.dual_cone import solve_unit
 from engines.linalg.kkt import Certificate, certificate, residuals
 from tests.support.matrices import (
@@ -236,6 +237,16 @@ def test_the_batched_solver_certifies_regular_problems(
     assert (solution >= rows).all()
 
 
+@pytest.mark.parametrize("shape", [(6, 20, 6), (40, 400, 40), (40, 42, 40), (200, 400, 200)])
+@pytest.mark.parametrize("conflict", ["none", "random", "strong"])
+def test_products_alone_solve_regular_problems(shape: tuple[int, int, int], conflict: str) -> None:
+    # What a CUDA device and large matrices get; on the CPU small ones are factorized instead.
+    cosines, rows = unit_problem(sample(shape, 1.0, conflict, seed=1))
+    solution = solve_by_products(cosines, rows, "cpu")
+    assert residuals(cosines, rows, solution).max() <= 1e-15
+    assert (solution >= rows).all()
+
+
 def test_a_certificate_names_what_is_wrong() -> None:
     # w is below its bound by 1; λ = (1, -2) is below 0 by 2; in the last row both are above 0, the
     # smaller by 0.5. Relative to 1 + Σ|w|, which is 2, 4 and 3.
@@ -259,6 +270,6 @@ def test_auto_takes_the_solver_for_the_size(monkeypatch: pytest.MonkeyPatch) -> 
             return leave_the_rows(cosines, rows)
 
         monkeypatch.setattr(dual_cone, f"solve_{name}", note)
-    for m in (2, 32, 128):
+    for m in (2, 16, 128):
         project_rows(np.eye(m), np.eye(m))
     assert taken == ["quadprog", "quadprog", "batched"]
