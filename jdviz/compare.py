@@ -1,17 +1,23 @@
 """What each aggregation method makes of one small Jacobian, for comparison side by side."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from engines.aggregation import METHODS
+from engines.aggregation import METHODS, MethodRecord, WeightedAggregator
+from engines.errors import EngineError
 from jdviz.conflict import ROUNDING, hurt_mask, without_rounding
 
 RANDOM_DRAWS = 48
+
+NO_PARAMETERS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,13 +25,14 @@ class Outcome:
     """What one method does with a Jacobian J of shape [m, n].
 
     A method that draws random numbers is run several times; the other fields describe the mean of
-    its draws, which is what many steps with it amount to.
+    its draws, which is what many steps with it amount to. A method with memory is asked for its
+    first step.
 
     Attributes:
         method: The method's name.
         draws: Directions A(J), shape [s, n]; s is 1 unless the method is random.
         direction: Their mean, shape [n].
-        weights: Mean weights, shape [m].
+        weights: Mean weights, shape [m]; None for a method without weights.
         inner: J·A(J), shape [m]: how fast each objective falls, negative for one that is hurt, 0
             for what is only rounding.
         norm: Length of `direction`.
@@ -35,7 +42,7 @@ class Outcome:
     method: str
     draws: NDArray[np.float64]
     direction: NDArray[np.float64]
-    weights: NDArray[np.float64]
+    weights: NDArray[np.float64] | None
     inner: NDArray[np.float64]
     norm: float
     angle_to_mean_deg: float
@@ -44,6 +51,32 @@ class Outcome:
     def hurt(self) -> NDArray[np.bool_]:
         """Which objectives get worse, shape [m]."""
         return hurt_mask(self.inner)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A method that cannot take the Jacobian.
+
+    Attributes:
+        method: The method's name.
+        sentence: Why, and what to do; it names the method.
+    """
+
+    method: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What several methods do with one Jacobian.
+
+    Attributes:
+        outcomes: Of the methods that can take it, in the order asked for.
+        refusals: Of the others.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    refusals: tuple[Refusal, ...]
 
 
 def rows_from_polar(angles_deg: Sequence[float], lengths: Sequence[float]) -> NDArray[np.float64]:
@@ -71,43 +104,88 @@ def _unit(angle_deg: float) -> tuple[float, float]:
     return math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
 
 
-def compare(jacobian: NDArray[np.float64], methods: Sequence[str], seed: int) -> list[Outcome]:
+def compare(
+    jacobian: NDArray[np.float64],
+    methods: Sequence[str],
+    seed: int,
+    parameters: Mapping[str, Mapping[str, Any]] = NO_PARAMETERS,
+) -> Comparison:
     """Run several methods on one Jacobian.
 
     Args:
         jacobian: One gradient a row, shape [m, n].
         methods: Keys of `engines.aggregation.METHODS`.
         seed: Seeds the random ones; torch's own random state is left alone.
+        parameters: For some methods, parameters by name instead of their defaults.
 
     Returns:
-        One outcome for each method, in the given order.
+        One outcome or refusal for each method.
 
     Raises:
         KeyError: If a method is unknown.
-        EngineError: If a method cannot handle the Jacobian.
     """
-    return [_outcome(jacobian, name, seed) for name in methods]
+    outcomes, refusals = [], []
+    for name in methods:
+        try:
+            outcomes.append(_outcome(jacobian, METHODS[name], seed, parameters.get(name, {})))
+        except (EngineError, ValueError) as error:
+            refusals.append(Refusal(name, _sentence(METHODS[name], len(jacobian), error)))
+    return Comparison(tuple(outcomes), tuple(refusals))
 
 
-def _outcome(jacobian: NDArray[np.float64], name: str, seed: int) -> Outcome:
-    record = METHODS[name]
+def _sentence(record: MethodRecord, m: int, error: Exception) -> str:
+    """Why a method refused m gradients, for a person."""
+    if m < record.least_objectives:
+        return (
+            f"{record.name} needs at least {record.least_objectives} gradients and has {m}; "
+            "use more gradients."
+        )
+    sentence = str(error)
+    return sentence if record.name in sentence else f"{record.name}: {sentence}"
+
+
+def _outcome(
+    jacobian: NDArray[np.float64], record: MethodRecord, seed: int, parameters: Mapping[str, Any]
+) -> Outcome:
     matrix = torch.tensor(jacobian, dtype=torch.float64)
-    gramian = matrix @ matrix.T
-    if record.random:
-        weighting = record.make_weighting(generator=torch.Generator().manual_seed(seed))
-    else:
-        weighting = record.make_weighting()
-    count = RANDOM_DRAWS if record.random else 1
-    weights = np.stack([weighting(gramian).numpy() for _ in range(count)])
+    generator = torch.Generator().manual_seed(seed)
+    runs = [
+        _first_step(record, matrix, generator, parameters)
+        for _ in range(RANDOM_DRAWS if record.random else 1)
+    ]
+    draws = np.stack([direction for direction, _ in runs])
+    found = [weights for _, weights in runs if weights is not None]
+    weights = np.stack(found) if found else None
     lengths = np.linalg.norm(jacobian, axis=1)
-    draws = weights @ jacobian
-    # A sum of gradients that cancels is zero, and not a direction of length 1e-16.
-    draws[np.linalg.norm(draws, axis=1) <= ROUNDING * (np.abs(weights) @ lengths)] = 0.0
+    # A sum of gradients that cancels is zero, and not a direction of length 1e-16. Without
+    # weights, no gradient counts more than once.
+    terms = lengths.sum() if weights is None else np.abs(weights) @ lengths
+    draws[np.linalg.norm(draws, axis=1) <= ROUNDING * terms] = 0.0
     direction, mean = draws.mean(0), jacobian.mean(0)
     norm, mean_norm = float(np.linalg.norm(direction)), float(np.linalg.norm(mean))
     angle = math.nan
     if norm > 0 and mean_norm > 0:
         cosine = float(direction @ mean) / (norm * mean_norm)
         angle = math.degrees(math.acos(min(1.0, max(-1.0, cosine))))
-    inner = without_rounding(jacobian @ direction, jacobian @ jacobian.T, weights.mean(0))
-    return Outcome(name, draws, direction, weights.mean(0), inner, norm, angle)
+    average = None if weights is None else weights.mean(0)
+    inner = without_rounding(jacobian @ direction, jacobian @ jacobian.T, average)
+    return Outcome(record.name, draws, direction, average, inner, norm, angle)
+
+
+def _first_step(
+    record: MethodRecord,
+    matrix: Tensor,
+    generator: torch.Generator,
+    parameters: Mapping[str, Any],
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Direction [n] and weights [m], if there are any, of an aggregator without a past."""
+    aggregator = record.aggregator(len(matrix), generator=generator, **parameters)
+    seen: list[Tensor] = []
+
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...], weights: Tensor) -> None:
+        seen.append(weights)
+
+    if isinstance(aggregator, WeightedAggregator):
+        aggregator.weighting.register_forward_hook(keep)
+    direction = aggregator(matrix).numpy()
+    return direction, seen[0].numpy() if seen else None

@@ -122,13 +122,13 @@ def improvements(G: ArrayLike, w: ArrayLike) -> Array:
     return matrix @ _weights(w, len(matrix))
 
 
-def without_rounding(inner: ArrayLike, G: ArrayLike, w: ArrayLike) -> Array:
+def without_rounding(inner: ArrayLike, G: ArrayLike, w: ArrayLike | None) -> Array:
     """Improvements with what is only rounding set to zero.
 
     Args:
         inner: Inner products gᵢ·A(J), shape [m].
         G: Gramian, shape [m, m].
-        w: Weights, shape [m].
+        w: Weights, shape [m]; None for a method that has none, where every gradient counts once.
 
     Returns:
         `inner`, with 0 where it is below 1e-8 of ‖gᵢ‖ · Σⱼ |wⱼ| ‖gⱼ‖, shape [m].
@@ -138,7 +138,8 @@ def without_rounding(inner: ArrayLike, G: ArrayLike, w: ArrayLike) -> Array:
     """
     matrix = _gramian(G)
     lengths = np.sqrt(np.maximum(np.diagonal(matrix), 0.0))
-    terms = lengths * float(np.abs(_weights(w, len(matrix))) @ lengths)
+    weights = np.ones(len(matrix)) if w is None else _weights(w, len(matrix))
+    terms = lengths * float(np.abs(weights) @ lengths)
     values = np.array(inner, dtype=np.float64)
     values[np.abs(values) <= ROUNDING * terms] = 0.0
     return values
@@ -216,29 +217,58 @@ def update_plane(G: ArrayLike, w: ArrayLike) -> UpdatePlane:
         ValueError: If G is not a square matrix, w does not fit it, or either is not finite.
     """
     matrix = _gramian(G)
-    weights = _weights(w, len(matrix))
-    if not (np.isfinite(matrix).all() and np.isfinite(weights).all()):
+    return _plane(matrix, _weights(w, len(matrix)), len(matrix))
+
+
+def update_plane_without_weights(G: ArrayLike, inner: ArrayLike, norm: float) -> UpdatePlane:
+    """`update_plane` for an update that is no known combination of the gradients.
+
+    The update joins the gradients as one more vector: its inner products with them and its length
+    complete the Gramian, in which it is a combination of itself.
+
+    Args:
+        G: Gramian, shape [m, m].
+        inner: Inner products gᵢ·A(J), shape [m].
+        norm: Length of A(J).
+
+    Returns:
+        As `update_plane`.
+
+    Raises:
+        ValueError: If G is not a square matrix, `inner` does not fit it, or a number is not finite.
+    """
+    matrix = _gramian(G)
+    m = len(matrix)
+    column = _weights(inner, m)[:, None]
+    square = np.full((1, 1), norm**2)
+    return _plane(np.block([[matrix, column], [column.T, square]]), np.eye(m + 1)[m], m)
+
+
+def _plane(matrix: Array, update: Array, m: int) -> UpdatePlane:
+    """The plane of the mean of the first m vectors and of the combination `update` of all."""
+    if not (np.isfinite(matrix).all() and np.isfinite(update).all()):
         raise ValueError(
             "got a Gramian or weights that are not finite, expected finite numbers; "
             "show the last complete step instead."
         )
-    uniform = np.full(len(matrix), 1.0 / max(len(matrix), 1))
+    uniform = np.zeros(len(matrix))
+    uniform[:m] = 1.0 / max(m, 1)
     axes: list[Array] = []
-    for coefficients in (uniform, weights):
+    for coefficients in (uniform, update):
         axis = _across(matrix, coefficients, axes)
         if axis is not None:
             axes.append(axis)
     while len(axes) < 2:
         axes.append(_widest(matrix, axes))
     basis = np.stack(axes, axis=1)
-    gradients = matrix @ basis
-    squares = np.diagonal(matrix)
+    coordinates = matrix @ basis
+    gradients, squares = coordinates[:m], np.diagonal(matrix)[:m]
     in_plane = np.sum(gradients**2, axis=1)
-    captured = np.divide(in_plane, squares, out=np.ones(len(matrix)), where=squares > 0)
+    captured = np.divide(in_plane, squares, out=np.ones(m), where=squares > 0)
     return UpdatePlane(
         gradients=gradients,
-        mean=uniform @ gradients,
-        update=weights @ gradients,
+        mean=uniform @ coordinates,
+        update=update @ coordinates,
         captured=np.clip(captured, 0.0, 1.0),
     )
 

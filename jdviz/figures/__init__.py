@@ -20,6 +20,7 @@ from jdviz.figures.memory import (
     time_bars,
 )
 from jdviz.figures.plane import (
+    comparison_caption,
     directions_caption,
     directions_figure,
     plane_caption,
@@ -37,6 +38,7 @@ __all__ = [
     "Theme",
     "angle_caption",
     "angle_histogram",
+    "comparison_caption",
     "cosine_caption",
     "cosine_heatmap",
     "directions_caption",

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from plotly import graph_objects as go
 
 from jdviz.conflict import hurt_mask
@@ -18,13 +18,30 @@ from jdviz.figures.arrays import (
     tick_places,
 )
 from jdviz.figures.frame import assemble, base_layout, titled
-from jdviz.figures.theme import HEIGHT_SIDE, PALETTES, Figure, Theme, method_style
+from jdviz.figures.rows import explanation, marks_of_each, marks_of_many
+from jdviz.figures.theme import (
+    DISTINCT_OBJECTIVES,
+    HEIGHT_SIDE,
+    PALETTES,
+    Figure,
+    Theme,
+    method_styles,
+)
 from jdviz.figures.words import count, listed, number
 
 #: Beyond this many objectives, the bars of several methods would be thinner than their gaps.
 GROUPED_OBJECTIVES = 16
 
+#: Beyond this many methods, the bars of one objective would no longer be told apart.
+GROUPED_METHODS = 6
+
 TITLE = "improvement gᵢ·A(J)"
+
+#: Pixels of a row, and of the title, legend and axis around the rows.
+ROW_HEIGHT, AROUND_ROWS = 22, 110
+
+#: Share of an axis left free at its ends, so that no mark is cut.
+MARK_ROOM = 0.03
 
 
 def improvement_bars(
@@ -36,18 +53,20 @@ def improvement_bars(
 ) -> Figure:
     """The inner products gᵢ·A(J): above zero an objective improves, below it gets worse.
 
-    One group of bars for each objective, hatched below zero. Several methods on more than 16
-    objectives are a row of marks for each method instead, crosses below zero.
+    One group of bars for each objective, hatched below zero. More than six methods are a row of
+    marks each instead, one shape for each of up to seven objectives; so are several methods on
+    more than 16 objectives, with crosses below zero.
 
     Args:
         inner: Method, by its name in the registry, to J A(J), shape [m].
         names: Name of every objective, length m.
         theme: "light" or "dark".
-        height: Height in pixels.
+        height: Height in pixels; that of many rows is what they need, if that is more.
 
     Returns:
-        A figure with two traces for each method and one that explains the hatching or the
-        crosses. A value that is not finite is left out.
+        A figure with two traces for each method, or for each objective where that has a shape,
+        and one that explains the hatching, the crosses or the colour. A value that is not finite
+        is left out.
 
     Raises:
         ValueError: If a shape does not fit or a method is not registered.
@@ -60,9 +79,10 @@ def improvement_bars(
         -step * np.ceil(1.05 * float(-np.nanmin(everything)) / step),
         step * max(np.ceil(1.05 * float(np.nanmax(everything)) / step), 1.0),
     ]
-    if len(values) > 1 and len(names) > GROUPED_OBJECTIVES:
-        return _rows(values, names, theme, height, ends)
-    return _groups(values, names, theme, height, ends)
+    if len(values) <= 1 or max(len(names) / GROUPED_OBJECTIVES, len(values) / GROUPED_METHODS) <= 1:
+        return _groups(values, names, theme, height, ends)
+    rows = marks_of_each if len(names) <= DISTINCT_OBJECTIVES else marks_of_many
+    return _rows(rows(values, names, theme), values, theme, height, ends)
 
 
 def improvement_caption(inner: Mapping[str, ArrayLike], names: Sequence[str]) -> str:
@@ -90,11 +110,12 @@ def improvement_caption(inner: Mapping[str, ArrayLike], names: Sequence[str]) ->
             worst = int(np.nanargmin(value))
             who, most = f"{len(hurt)} of {m}", f" (most {names[worst]}, {number(value[worst])})"
         harmful.append(f"{name} makes {who} worse{most}")
+    limit = 8 if len(values) <= 8 else 5
     rest = listed(harmless, limit=8)
     if not harmful:
         verb = "makes" if len(harmless) == 1 else "make"
         return f"{rest} {verb} none of {count(m, 'objective')} worse."
-    begin = listed(harmful, limit=8)
+    begin = listed(harmful, limit=limit)
     if not harmless:
         return f"{begin}."
     return f"{begin}; {rest} {'makes' if len(harmless) == 1 else 'make'} none worse."
@@ -125,14 +146,14 @@ def _groups(
             hovertemplate=f"{name}, %{{x}}: gᵢ·A(J) = %{{y:+.3g}}{words}<extra></extra>",
         )
 
-    traces = []
+    traces, styles = [], method_styles(list(values), theme)
     for name, value in values.items():
-        mask, color = hurt_mask(value), method_style(name, theme).color
+        mask, color = hurt_mask(value), styles[name].color
         traces.append(bars(name, np.where(mask, np.nan, value), color, hurts=False))
         traces.append(bars(name, np.where(mask, value, np.nan), color, hurts=True))
     marker = {"color": palette.muted, "pattern": hatch, "line": {"width": 0}}
     anyone = any(hurt_mask(value).any() for value in values.values())
-    traces.append(_explanation(go.Bar, anyone=anyone, marker=marker))
+    traces.append(explanation(go.Bar, anyone=anyone, marker=marker))
     places = tick_places(m)
     return assemble(
         traces,
@@ -155,61 +176,35 @@ def _groups(
 
 
 def _rows(
-    values: Mapping[str, Array], names: Sequence[str], theme: Theme, height: int, ends: list[float]
+    traces: list[go.Scatter],
+    values: Mapping[str, Array],
+    theme: Theme,
+    height: int,
+    ends: list[float],
 ) -> Figure:
-    labels, palette = np.array(list(names), dtype=object), PALETTES[theme]
-
-    def marks(name: str, chosen: NDArray[np.bool_], *, hurts: bool) -> go.Scatter:
-        color = method_style(name, theme).color
-        return go.Scatter(
-            x=small(values[name][chosen]),
-            y=[name] * int(chosen.sum()),
-            mode="markers",
-            name=name,
-            legendgroup=name,
-            showlegend=False,
-            marker={
-                "symbol": "x-thin" if hurts else "line-ns",
-                "size": 9 if hurts else 18,
-                "line": {"width": 2 if hurts else 1.5, "color": color},
-            },
-            hovertext=list(labels[chosen]),
-            hovertemplate=f"{name}, %{{hovertext}}: gᵢ·A(J) = %{{x:+.3g}}"
-            + (" (gets worse)" if hurts else "")
-            + "<extra></extra>",
-        )
-
-    traces = []
-    for name, value in values.items():
-        mask = hurt_mask(value)
-        traces.append(marks(name, ~mask & np.isfinite(value), hurts=False))
-        traces.append(marks(name, mask, hurts=True))
-    cross = {"symbol": "x-thin", "size": 9, "line": {"width": 2, "color": palette.muted}}
-    anyone = any(hurt_mask(value).any() for value in values.values())
-    traces.append(_explanation(go.Scatter, anyone=anyone, mode="markers", marker=cross))
-    ticks = [f"{name}<br>{int(hurt_mask(v).sum())} worse" for name, v in values.items()]
+    labels, room = list(values), MARK_ROOM * (ends[1] - ends[0])
+    if len(values) <= GROUPED_METHODS:
+        labels = [f"{name}<br>{int(hurt_mask(v).sum())} worse" for name, v in values.items()]
     return assemble(
         traces,
         base_layout(
             theme,
-            height,
+            max(height, ROW_HEIGHT * len(values) + AROUND_ROWS),
             xaxis=titled(
-                f"{TITLE} of each objective", zeroline=True, zerolinewidth=1.5, range=ends
+                f"{TITLE} of each objective",
+                zeroline=True,
+                zerolinewidth=1.5,
+                range=[ends[0] - room, ends[1] + room],
             ),
             yaxis={
                 "type": "category",
                 "categoryarray": list(values),
                 "range": [len(values) - 0.5, -0.5],
                 "tickvals": list(range(len(values))),
-                "ticktext": ticks,
+                "ticktext": labels,
             },
         ),
     )
-
-
-def _explanation(kind: Any, *, anyone: bool, **style: Any) -> Any:
-    """A trace without data, whose entry in the legend says what the second cue means."""
-    return kind(x=[None], y=[None], name="gets worse", hoverinfo="skip", showlegend=anyone, **style)
 
 
 def _by_method(inner: Mapping[str, ArrayLike], names: Sequence[str]) -> dict[str, Array]:

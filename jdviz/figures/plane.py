@@ -1,6 +1,7 @@
 """Gradients and update directions as arrows in a plane."""
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,19 +13,21 @@ from jdviz.figures.arrows import arrow_layout, arrows, subscript, tip_labels
 from jdviz.figures.cone import DESCRIPTIONS, DualCone2D, check_plane_jacobian, dual_cone_2d
 from jdviz.figures.frame import assemble
 from jdviz.figures.theme import (
+    DISTINCT_METHODS,
     DISTINCT_OBJECTIVES,
     HEIGHT_MAIN,
     PALETTES,
     Figure,
     LineStyle,
     Theme,
-    method_style,
+    method_styles,
     objective_colors,
     with_opacity,
 )
 from jdviz.figures.words import count, degrees, listed, number
 
 __all__ = [
+    "comparison_caption",
     "directions_caption",
     "directions_figure",
     "dual_cone_2d",
@@ -35,6 +38,9 @@ __all__ = [
 #: Up to this many gradients have a line of their own in the legend.
 LISTED_GRADIENTS = 3
 
+#: More methods than this need so many more pixels for their lines in the legend.
+FEW_METHODS, LEGEND_ROOM = 6, 110
+
 #: With many gradients the square reaches this many lengths of mean and update; longer ones are cut.
 REACH = 2.0
 
@@ -43,6 +49,26 @@ ROOM = 1.18
 
 #: An inner product below this share of the largest is the rounding of zero.
 ROUNDING = 1e-8
+
+
+class Described(Protocol):
+    """What is known about a method, with attributes of `engines.aggregation.MethodRecord`."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def random(self) -> bool:
+        """Whether it draws random numbers."""
+
+    @property
+    def stateful(self) -> bool:
+        """Whether it has memory."""
+
+    @property
+    def statistic(self) -> str:
+        """What it is given: "gramian", "jacobian" or "product"."""
 
 
 def update_plane_figure(
@@ -169,11 +195,12 @@ def directions_figure(
     theme: Theme,
     *,
     names: Sequence[str] | None = None,
-    height: int = HEIGHT_MAIN,
+    height: int | None = None,
 ) -> Figure:
     """Where aggregation methods go, given gradients in the plane, and which directions hurt none.
 
-    The gradients are neutral here, because colour and dash belong to the methods.
+    The gradients are neutral here, because colour and dash belong to the methods. Those beyond
+    the eighth are thin and neutral too; the hover text names them.
 
     Args:
         J: Gradients, shape [m, 2].
@@ -181,10 +208,10 @@ def directions_figure(
             direction for each of s seeds, shape [s, 2], drawn as a fan.
         theme: "light" or "dark".
         names: Name of every objective for the hover text; "objective 1", … if None.
-        height: Height in pixels.
+        height: Height in pixels; if None, as much as the legend of the methods leaves room for.
 
     Returns:
-        A figure with three traces and one more for each method.
+        A figure with three traces and one more for each of up to eight methods and for all others.
 
     Raises:
         ValueError: If a shape does not fit or a method is not registered.
@@ -210,13 +237,28 @@ def directions_figure(
             width=2.5,
         ),
     ]
+    styles = method_styles(list(fans), theme)
+    coloured = list(fans.items())[:DISTINCT_METHODS]
+    others = {name: fan.mean(axis=0) for name, fan in list(fans.items())[DISTINCT_METHODS:]}
+    if others:
+        traces.append(
+            arrows(
+                np.array(list(others.values())),
+                styles[next(iter(others))],
+                name=count(len(others), "other method"),
+                hover=[_hurt_in_words(n, gradients, d, labels) for n, d in others.items()],
+                frame=frame,
+                width=1.2,
+                head=10,
+            )
+        )
     # Fans first, so that they do not cover the single arrows.
-    for name, fan in sorted(fans.items(), key=lambda item: len(item[1]) == 1):
+    for name, fan in sorted(coloured, key=lambda item: len(item[1]) == 1):
         single = len(fan) == 1
         traces.append(
             arrows(
                 fan,
-                method_style(name, theme),
+                styles[name],
                 name=name if single else f"{name} ({len(fan)} seeds)",
                 hover=[_hurt_in_words(name, gradients, direction, labels) for direction in fan],
                 frame=frame,
@@ -226,6 +268,8 @@ def directions_figure(
             )
         )
     traces.append(tip_labels(gradients, short, frame, theme))
+    if height is None:
+        height = HEIGHT_MAIN + LEGEND_ROOM * (len(fans) > FEW_METHODS)
     layout = arrow_layout(theme, frame, "first parameter", "second parameter", height)
     ends = np.nan_to_num(np.concatenate([np.zeros((1, 2)), gradients, *fans.values()]))
     for axis, values in zip(("xaxis", "yaxis"), ends.T, strict=True):
@@ -257,12 +301,48 @@ def directions_caption(
     for name, fan in directions.items():
         hurt = sorted({index for d in _fan(name, fan) for index in _hurt(gradients, d)})
         if hurt:
-            hurting.append(f"{name} makes {listed([labels[index] for index in hurt])} worse")
+            # Of a random method, some draws may.
+            verb = "makes" if np.ndim(fan) == 1 else "can make"
+            hurting.append(f"{name} {verb} {listed([labels[index] for index in hurt])} worse")
     if not directions:
         return begin + "."
     if not hurting:
         return f"{begin}; every method shown stays among them."
     return f"{begin}; {listed(hurting, limit=4)}."
+
+
+def comparison_caption(records: Sequence[Described], draws: int) -> str:
+    """What has to be known about the methods shown: colours, random draws, memory, two batches.
+
+    Args:
+        records: Of the methods, in the order shown.
+        draws: How often a random one is drawn.
+
+    Returns:
+        Some sentences, or none.
+    """
+    sentences = []
+    if len(records) > DISTINCT_METHODS:
+        sentences.append(
+            f"The first {DISTINCT_METHODS} methods have colours, the other "
+            f"{len(records) - DISTINCT_METHODS} are thin grey arrows whose names appear on hover."
+        )
+    if any(record.random for record in records):
+        sentences.append(f"A random method is drawn {draws} times; bars and table show the mean.")
+    remember = [record.name for record in records if record.stateful]
+    if remember:
+        verb, whose = ("has", "its") if len(remember) == 1 else ("have", "their")
+        sentences.append(
+            f"{listed(remember, limit=8)} {verb} memory: shown is {whose} first step after reset."
+        )
+    doubled = [record.name for record in records if record.statistic == "product"]
+    if doubled:
+        verb = "wants" if len(doubled) == 1 else "want"
+        sentences.append(
+            f"{listed(doubled, limit=8)} {verb} the gradients of two independent batches: here "
+            "both are these."
+        )
+    return " ".join(sentences)
 
 
 def _fan(name: str, directions: ArrayLike) -> Array:

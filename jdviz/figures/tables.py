@@ -1,5 +1,6 @@
 """The numbers behind figures as tables, for a reader who wants them."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -7,6 +8,9 @@ import pandas as pd
 
 from jdviz.figures.measured import Measured, check_measurements, engine_labels, quartiles
 from jdviz.figures.words import degrees, mebibytes, milliseconds, number, ratio
+
+#: More methods than this are rows of the table, because they would not fit beside each other.
+COLUMNS = 6
 
 
 class Compared(Protocol):
@@ -18,7 +22,7 @@ class Compared(Protocol):
 
     @property
     def weights(self) -> Any:
-        """Weights, shape [m]."""
+        """Weights, shape [m], or None for a method without weights."""
 
     @property
     def inner(self) -> Any:
@@ -45,7 +49,7 @@ def directions_table(outcomes: Sequence[Compared], names: Sequence[str]) -> pd.D
         names: Name of every objective, length m.
 
     Returns:
-        A column for each method.
+        A column for each method; of more than six methods a row for each.
     """
     columns = {}
     for outcome in outcomes:
@@ -53,12 +57,15 @@ def directions_table(outcomes: Sequence[Compared], names: Sequence[str]) -> pd.D
         cells = {"hurts": ", ".join(hurt) or "none"}
         improvements = zip(names, outcome.inner, strict=True)
         cells |= {f"{name}·A": number(value, signed=True) for name, value in improvements}
-        weights = zip(names, outcome.weights, strict=True)
-        cells |= {f"weight of {name}": number(value) for name, value in weights}
+        weights = [math.nan] * len(names) if outcome.weights is None else outcome.weights
+        cells |= {
+            f"weight of {name}": number(value) for name, value in zip(names, weights, strict=True)
+        }
         cells |= {"length of A": number(outcome.norm)}
         cells |= {"angle to the mean gradient": degrees(outcome.angle_to_mean_deg)}
         columns[outcome.method] = cells
-    return pd.DataFrame(columns)
+    table = pd.DataFrame(columns)
+    return table if len(columns) <= COLUMNS else table.T
 
 
 def engines_table(measurements: Sequence[Measured]) -> pd.DataFrame:

@@ -185,6 +185,9 @@ PALETTES: Mapping[Theme, Palette] = MappingProxyType(
 #: More objectives than this are no longer told apart by colour, but ordered by it.
 DISTINCT_OBJECTIVES = 7
 
+#: More methods than this in one figure are no longer told apart by colour.
+DISTINCT_METHODS = 8
+
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star")
 
@@ -295,6 +298,35 @@ def numbered_style(index: int, theme: Theme) -> LineStyle:
     colors = PALETTES[theme].categorical
     column, row = index % len(colors), index // len(colors)
     return LineStyle(colors[column], DASHES[(column + row) % len(DASHES)], SYMBOLS[column])
+
+
+def method_styles(names: Sequence[str], theme: Theme) -> dict[str, LineStyle]:
+    """How the methods of one figure look, each in a colour of its own as far as colours go.
+
+    A method keeps its own colour, unless one before it has the same: then it takes the first that
+    is left. So figures of one choice of methods agree, and most methods look alike everywhere.
+
+    Args:
+        names: Keys of `engines.aggregation.METHODS`, in the order in which they are shown.
+        theme: "light" or "dark".
+
+    Returns:
+        The style of each; of the ninth and all after it, a thin neutral one.
+
+    Raises:
+        ValueError: If a method is not registered.
+    """
+    palette, styles = PALETTES[theme], {}
+    free = dict.fromkeys(palette.categorical)
+    for place, name in enumerate(names):
+        own = method_style(name, theme)
+        if place >= DISTINCT_METHODS:
+            styles[name] = LineStyle(palette.muted, "solid", own.symbol)
+            continue
+        color = own.color if own.color in free else next(iter(free))
+        del free[color]
+        styles[name] = LineStyle(color, own.dash, SYMBOLS[palette.categorical.index(color)])
+    return styles
 
 
 def diverging_scale(theme: Theme) -> list[list[Any]]:

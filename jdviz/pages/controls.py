@@ -82,7 +82,7 @@ class Number:
         high: The greatest value.
         default: The value to begin with.
         step: What one press on the arrows adds.
-        digits: Decimals shown; 0 for a whole number.
+        digits: Decimals shown; 0 for a whole number, None for as many as the number has.
     """
 
     key: str
@@ -91,7 +91,13 @@ class Number:
     high: float
     default: float
     step: float
-    digits: int = 0
+    digits: int | None = 0
+
+    @property
+    def shown_default(self) -> str:
+        """The default as words give it."""
+        form = "g" if self.digits is None else f",.{self.digits}f"
+        return f"{self.default:{form}}"
 
     def problem_with(self, text: str) -> str | None:
         """Why a value from the address cannot be taken, or None if it can."""
@@ -115,13 +121,14 @@ class Number:
             The value, within its range.
         """
         kind = int if self.digits == 0 else float
+        form = "%.6g" if self.digits is None else f"%.{self.digits}f" if self.digits else "%d"
         value = st.number_input(
             self.label,
             min_value=kind(self.low),
             max_value=kind(self.high),
             value=kind(self.default),
             step=kind(self.step),
-            format=f"%.{self.digits}f" if self.digits else "%d",
+            format=form,
             key=self.key,
             bind="query-params",
             help=help_text,
@@ -159,11 +166,11 @@ class Several:
         Returns:
             The chosen values in the order of `options`.
         """
-        chosen = st.pills(
+        chosen = st.multiselect(
             self.label,
             self.options,
-            selection_mode="multi",
             wrap=True,
+            filter_mode="contains",
             default=self.default,
             key=self.key,
             bind="query-params",
@@ -213,8 +220,19 @@ def quoted(text: str) -> str:
     Returns:
         At most 60 of its characters, to be put into a sentence.
     """
-    short = text if len(text) <= 60 else f"{text[:59]}…"
-    return re.sub(r"([\\`*_{}\[\]()#!|<>$~:&])", r"\\\1", " ".join(short.split()))
+    return escaped(text if len(text) <= 60 else f"{text[:59]}…").strip()
+
+
+def escaped(text: str) -> str:
+    """Text without effect as Markdown.
+
+    Args:
+        text: Anything.
+
+    Returns:
+        The same on one line, with every character that Markdown would read escaped.
+    """
+    return re.sub(r"([\\`*_{}\[\]()#!|<>$~:&])", r"\\\1", re.sub(r"\s+", " ", text))
 
 
 def _not_among(label: str, text: str, options: Sequence[str]) -> str | None:
@@ -228,4 +246,4 @@ def _shown(setting: Setting) -> str:
         return setting.default
     if isinstance(setting, Several):
         return ", ".join(setting.default)
-    return f"{setting.default:,.{setting.digits}f}"
+    return setting.shown_default

@@ -1,19 +1,35 @@
 """Directions: a few gradients in the plane, and where each aggregation method goes."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
 from engines.aggregation import METHODS
-from jdviz.compare import RANDOM_DRAWS, compare, rows_from_polar
+from jdviz.compare import RANDOM_DRAWS, Comparison, compare, rows_from_polar
 from jdviz.figures import (
+    comparison_caption,
     directions_caption,
     directions_figure,
     directions_table,
     improvement_bars,
     improvement_caption,
 )
-from jdviz.pages.controls import Choice, Number, Several, check_address, forget_address
+from jdviz.pages.controls import (
+    Choice,
+    Number,
+    Several,
+    check_address,
+    escaped,
+    forget_address,
+)
 from jdviz.pages.frame import Panel, draw_panels, open_page, plain_errors, theme
+from jdviz.pages.method_cards import draw_cards
+from jdviz.pages.method_controls import draw_parameters, parameter_settings, refit_parameters
 
+PREFIX = "d"
 MAX_GRADIENTS = 5
 SEED = 0
 
@@ -54,11 +70,16 @@ def _apply_preset() -> None:
     for (angle, length), angle_box, length_box in zip(gradients, ANGLES, LENGTHS, strict=False):
         st.session_state[angle_box.key] = angle
         st.session_state[length_box.key] = length
+    _refit()
     forget_address("directions")
 
 
-def _rail() -> tuple[list[float], list[float], list[str]]:
-    """Draw the controls; angles in degrees, lengths, and the methods to compare."""
+def _refit() -> None:
+    refit_parameters(PREFIX, int(COUNT.current()))
+
+
+def _rail() -> tuple[NDArray[np.float64], list[str], Mapping[str, dict[str, Any]]]:
+    """Draw the controls; the gradients, the methods to compare and what is set of them."""
     st.selectbox(
         "Begin with",
         list(PRESETS),
@@ -67,7 +88,7 @@ def _rail() -> tuple[list[float], list[float], list[str]]:
         key="directions:preset",
         on_change=_apply_preset,
     )
-    count = int(COUNT.draw())
+    count = int(COUNT.draw(on_change=_refit))
     methods = METHOD_CHOICE.draw()
     angles, lengths = [], []
     for angle_box, length_box in zip(ANGLES[:count], LENGTHS[:count], strict=True):
@@ -76,47 +97,62 @@ def _rail() -> tuple[list[float], list[float], list[str]]:
             angles.append(angle_box.draw())
         with right:
             lengths.append(length_box.draw())
-    return angles, lengths, methods
+    parameters = draw_parameters(PREFIX, methods, count)
+    return rows_from_polar(angles, lengths), methods, parameters
 
 
-def _draw(angles: list[float], lengths: list[float], methods: list[str]) -> None:
-    jacobian = rows_from_polar(angles, lengths)
-    names = tuple(f"g{index + 1}" for index in range(len(angles)))
-    mode = theme()
-    outcomes = compare(jacobian, methods, SEED)
+def _draw(
+    jacobian: NDArray[np.float64], methods: list[str], parameters: Mapping[str, dict[str, Any]]
+) -> None:
+    names = tuple(f"g{index + 1}" for index in range(len(jacobian)))
+    compared = compare(jacobian, methods, SEED, parameters)
     directions = {
         outcome.method: outcome.draws if len(outcome.draws) > 1 else outcome.direction
-        for outcome in outcomes
+        for outcome in compared.outcomes
     }
-    inner = {outcome.method: outcome.inner for outcome in outcomes}
     sentence = directions_caption(jacobian, directions, names=names)
     st.markdown(sentence)
     plane = Panel(
         "directions",
         "Gradients, dual cone and directions",
-        directions_figure(jacobian, directions, mode, names=names),
+        directions_figure(jacobian, directions, theme(), names=names),
         sentence,
         spoken_only=True,
     )
-    if not outcomes:
+    if compared.outcomes:
+        _draw_compared(plane, compared, names)
+    else:
         draw_panels(plane)
+    for refusal in compared.refusals:
+        st.info(f"Not shown: {escaped(refusal.sentence)}")
+    if not methods:
         st.info("Choose one or more aggregators to see where they go.")
         return
+    st.markdown("**What the chosen aggregators are**")
+    draw_cards(methods)
+
+
+def _draw_compared(plane: Panel, compared: Comparison, names: Sequence[str]) -> None:
+    """Draw the figures side by side, what there is to know about them, and the numbers."""
+    inner = {outcome.method: outcome.inner for outcome in compared.outcomes}
     hurt = Panel(
         "hurt",
         "Who gets hurt: gᵢ·A(J)",
-        improvement_bars(inner, names, mode),
+        improvement_bars(inner, names, theme()),
         improvement_caption(inner, names),
     )
     draw_panels(plane, hurt)
-    st.table(directions_table(outcomes, names))
-    if any(METHODS[name].random for name in methods):
-        st.caption(f"A random method is drawn {RANDOM_DRAWS} times; bars and table show the mean.")
+    records = [METHODS[name] for name in inner]
+    remarks = comparison_caption(records, RANDOM_DRAWS)
+    if remarks:
+        st.caption(remarks)
+    st.table(directions_table(compared.outcomes, names))
 
 
 open_page("directions")
 with plain_errors():
-    check_address("directions", (COUNT, METHOD_CHOICE, *ANGLES, *LENGTHS))
+    parameters = parameter_settings(PREFIX, int(COUNT.current()))
+    check_address("directions", (COUNT, METHOD_CHOICE, *ANGLES, *LENGTHS, *parameters))
     rail, stage = st.columns([1, 3.4], gap="medium")
     with rail:
         controls = _rail()
@@ -124,8 +160,8 @@ with plain_errors():
         _draw(*controls)
 st.markdown(
     "The shaded region is the **dual cone**: every direction in it improves all objectives. "
-    "A method whose arrow leaves it hurts someone. Each arrow A(J) is a sum of the gradients with "
-    "weights, A(J) = Jᵀw.\n\n"
+    "A method whose arrow leaves it hurts someone. Most arrows are a sum of the gradients with "
+    "weights, A(J) = Jᵀw; a dash in the table says that there are no weights.\n\n"
     "**Try this.** Begin with *One is 100 times longer* and compare Mean with UPGrad: Mean follows "
     "the long gradient and hurts the short one. Begin with *Exactly opposed*: the cone is a line."
 )

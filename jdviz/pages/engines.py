@@ -23,6 +23,7 @@ from jdviz.profiling import (
     MeasurementError,
     MeasureSpec,
     check_fits,
+    measurable_methods,
     measure,
     measuring,
 )
@@ -35,7 +36,7 @@ _CNN = PROBLEMS["digits_cnn"]
 
 PROBLEM = Choice("e_problem", "Problem", tuple(PROBLEMS), _CNN.key)
 SIZE = Choice("e_size", "Model size", tuple(_CNN.sizes), _CNN.default_size)
-AGGREGATOR = Choice("e_aggregator", "Aggregator", tuple(METHODS), "UPGrad")
+AGGREGATOR = Choice("e_aggregator", "Aggregator", measurable_methods(), "UPGrad")
 BATCH = Number("e_batch", "Batch size", 2, 2, 2, 1)
 
 

@@ -8,7 +8,12 @@ import streamlit as st
 from engines.aggregation import METHODS
 from jdviz.pages.controls import Choice, Number, Setting
 from jdviz.problems import PROBLEMS, Problem
-from jdviz.training import RunConfig, suggested_learning_rate
+from jdviz.training import (
+    RunConfig,
+    engines_for,
+    suggested_learning_rate,
+    trainable_methods,
+)
 from jdviz.training.config import ENGINES, MAX_SEED, OPTIMIZERS
 
 _FIRST = next(iter(PROBLEMS.values()))
@@ -24,7 +29,7 @@ _PACES = {
 }
 
 PROBLEM = Choice("t_problem", "Problem", tuple(PROBLEMS), _FIRST.key)
-AGGREGATOR = Choice("t_aggregator", "Aggregator", tuple(METHODS), "UPGrad")
+AGGREGATOR = Choice("t_aggregator", "Aggregator", trainable_methods(), "UPGrad")
 ENGINE = Choice("t_engine", "Engine", ENGINES, "autogram")
 SIZE = Choice("t_size", "Model size", tuple(_FIRST.sizes), _FIRST.default_size)
 OPTIMIZER = Choice("t_optimizer", "Optimizer", OPTIMIZERS, "sgd")
@@ -84,6 +89,20 @@ def _suggest_for_aggregator() -> None:
     st.session_state[RATE.key] = _suggested_rate(PROBLEMS[PROBLEM.current()], aggregator)
 
 
+def _draw_engine(aggregator: str) -> str:
+    """Draw the engines that can run the aggregator; the choice among both is kept meanwhile."""
+    permitted = engines_for(aggregator)
+    if permitted == ENGINES:
+        return ENGINE.draw(
+            _ENGINE_TITLES.__getitem__,
+            help_text="Both give the same update; they differ in memory.",
+        )
+    (engine,) = permitted
+    st.selectbox(ENGINE.label, [_ENGINE_TITLES[engine]], disabled=True, key="train:only-engine")
+    st.caption(f"{aggregator} works on the Jacobian itself, which only {engine} builds.")
+    return engine
+
+
 def draw_settings(settings: RunSettings) -> tuple[RunConfig, float]:
     """Draw the controls, the three that matter first.
 
@@ -102,9 +121,7 @@ def draw_settings(settings: RunSettings) -> tuple[RunConfig, float]:
     aggregator = AGGREGATOR.draw(
         on_change=_suggest_for_aggregator, help_text=METHODS[settings.aggregator].summary
     )
-    engine = ENGINE.draw(
-        _ENGINE_TITLES.__getitem__, help_text="Both give the same update; they differ in memory."
-    )
+    engine = _draw_engine(aggregator)
     conflict = CONFLICT.default
     if problem.key == "conflict_regression":
         conflict = CONFLICT.draw(help_text="0: the tasks agree. 1: they oppose each other.")

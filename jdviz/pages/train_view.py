@@ -7,7 +7,13 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from jdviz.conflict import update_plane, without_rounding
+from engines.aggregation import METHODS
+from jdviz.conflict import (
+    UpdatePlane,
+    update_plane,
+    update_plane_without_weights,
+    without_rounding,
+)
 from jdviz.figures import (
     angle_caption,
     angle_histogram,
@@ -15,6 +21,7 @@ from jdviz.figures import (
     cosine_heatmap,
     gramian_caption,
     gramian_heatmap,
+    improvement_bars,
     improvement_caption,
     loss_caption,
     loss_history,
@@ -141,26 +148,35 @@ class _Shown:
     names: tuple[str, ...]
     groups: tuple[str, ...] | None
     gramian: NDArray[np.float64]
-    weights: NDArray[np.float64]
+    weights: NDArray[np.float64] | None
     inner: NDArray[np.float64]
+    norm: float
+
+    @property
+    def plane(self) -> UpdatePlane:
+        """The plane of the mean gradient and the update."""
+        if self.weights is None:
+            return update_plane_without_weights(self.gramian, self.inner, self.norm)
+        return update_plane(self.gramian, self.weights)
 
 
 def _arrange(problem: Problem, record: StepRecord) -> _Shown | None:
     """Bring a step into the order shown; None for a step without a Gramian."""
-    gramian, weights = record.gramian, record.weights
-    if gramian is None or weights is None or record.inner is None:
+    gramian, weights, norm = record.gramian, record.weights, record.direction_norm
+    if gramian is None or record.inner is None or norm is None:
         return None
     inner = without_rounding(record.inner, gramian, weights)
     if record.sample_ids is None:
-        return _Shown(problem.objective_names(len(weights)), None, gramian, weights, inner)
+        return _Shown(problem.objective_names(len(inner)), None, gramian, weights, inner, norm)
     groups = problem.sample_groups(record.sample_ids)
     order = sorted(range(len(groups)), key=groups.__getitem__)
     return _Shown(
         problem.sample_names(record.sample_ids[order]),
         tuple(groups[place] for place in order),
         gramian[np.ix_(order, order)],
-        weights[order],
+        None if weights is None else weights[order],
         inner[order],
+        norm,
     )
 
 
@@ -185,7 +201,7 @@ def _draw_figures(view: RunView, problem: Problem, record: StepRecord) -> None:
     hurt = improvement_caption({method: shown.inner}, names)
     st.markdown(f"{cosine_caption(gramian, names)} {hurt}")
     draw_panels(losses, _cosine_panel("cosines", shown))
-    plane = update_plane(gramian, shown.weights)
+    plane = shown.plane
     draw_panels(
         Panel(
             "plane",
@@ -200,19 +216,34 @@ def _draw_figures(view: RunView, problem: Problem, record: StepRecord) -> None:
             gramian_caption(gramian, names),
         ),
     )
-    draw_panels(
-        Panel(
-            "angles",
-            "Angles between the gradients",
-            angle_histogram(gramian, mode),
-            angle_caption(gramian),
-        ),
-        Panel(
-            "weights",
-            "Weights w",
-            weight_bars(shown.weights, names, mode, groups=shown.groups),
-            weight_caption(shown.weights, names),
-        ),
+    angles = Panel(
+        "angles",
+        "Angles between the gradients",
+        angle_histogram(gramian, mode),
+        angle_caption(gramian),
+    )
+    last = _weights_panel(method, shown)
+    draw_panels(*(panel for panel in (angles, last) if panel is not None))
+
+
+def _weights_panel(method: str, shown: _Shown) -> Panel | None:
+    """The weights; of a method without them, what its direction does to each objective."""
+    mode, names = theme(), shown.names
+    if shown.weights is None:
+        # A run of another version may name a method that has no style here.
+        if method not in METHODS:
+            return None
+        return Panel(
+            "improvements",
+            "Who gets hurt: gᵢ·A(J)",
+            improvement_bars({method: shown.inner}, names, mode),
+            f"{method} has no weights: its direction is no weighted sum of the gradients.",
+        )
+    return Panel(
+        "weights",
+        "Weights w",
+        weight_bars(shown.weights, names, mode, groups=shown.groups),
+        weight_caption(shown.weights, names),
     )
 
 

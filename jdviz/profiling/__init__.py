@@ -10,6 +10,7 @@ from jdviz.profiling.spec import (
     MeasureSpec,
     Phase,
     StepMethod,
+    measurable_methods,
 )
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "StepMethod",
     "available_bytes",
     "check_fits",
+    "measurable_methods",
     "measure",
     "measuring",
     "step_bytes",

@@ -10,6 +10,18 @@ STEP_METHODS: tuple[StepMethod, ...] = get_args(StepMethod)
 MAX_REPEATS = 1000
 
 
+def measurable_methods() -> tuple[str, ...]:
+    """The aggregation methods that both engines can run.
+
+    Returns:
+        Keys of `engines.aggregation.METHODS`: those for which the Gramian is enough.
+    """
+    # Imported here so that showing a stored measurement does not load torch.
+    from engines.aggregation import METHODS
+
+    return tuple(name for name, record in METHODS.items() if record.statistic == "gramian")
+
+
 class MeasurementError(RuntimeError):
     """A measurement that gave no result; the message is one sentence for a person."""
 
@@ -38,7 +50,7 @@ class MeasureSpec:
         batch_size: Samples in the batch.
         method: "autograd" is the plain step on the mean of the losses, "autojac" builds the full
             Jacobian, "autogram" computes the Gramian and then differentiates the weighted losses.
-        aggregator: Key of `engines.aggregation.METHODS`; "autograd" has none and ignores it.
+        aggregator: One of `measurable_methods`; "autograd" has none and ignores it.
         seed: Seeds the parameters, the batch and any random choice of the aggregator.
         threads: Threads that torch may use.
         repeats: Steps that are timed.
@@ -82,10 +94,16 @@ class MeasureSpec:
         from engines.aggregation import METHODS
         from jdviz.problems import PROBLEMS
 
+        measurable = measurable_methods()
+        if self.aggregator in METHODS and self.aggregator not in measurable:
+            raise MeasurementError(
+                f"{self.aggregator} needs more than the Gramian, so autogram cannot run it and "
+                f"there is nothing to compare; choose one of {', '.join(measurable)}."
+            )
         choices: tuple[tuple[str, str, Any], ...] = (
             ("problem", self.problem, PROBLEMS),
             ("method", self.method, STEP_METHODS),
-            ("aggregator", self.aggregator, METHODS),
+            ("aggregator", self.aggregator, measurable),
         )
         for what, value, known in choices:
             if value not in known:
@@ -98,6 +116,12 @@ class MeasureSpec:
             problem.check_batch(self.batch_size)
         except ValueError as error:
             raise MeasurementError(str(error)) from None
+        m, least = problem.objectives(self.batch_size), METHODS[self.aggregator].least_objectives
+        if m < least:
+            raise MeasurementError(
+                f"{self.aggregator} needs at least {least} objectives, and this step has {m}; "
+                "choose another aggregator or problem."
+            )
         bounds = (
             ("Seed", self.seed, 0, 2**31 - 1),
             ("Number of threads", self.threads, 1, os.cpu_count() or 1),

@@ -6,13 +6,13 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from engines import autojac
-from engines.aggregation import METHODS, WeightedAggregator
+from engines.aggregation import WeightedAggregator
 from engines.autogram import Engine
 from jdviz.problems import PROBLEMS
 from jdviz.problems.base import Batch, Problem
 from jdviz.profiling.memory import PHASE_PREFIX
 from jdviz.profiling.spec import MeasureSpec
-from jdviz.training.loop import method_options
+from jdviz.training.methods import make_aggregator, make_weighting
 
 
 class PhaseMarks:
@@ -54,10 +54,9 @@ class MeasuredStep:
         data = self.problem.load(spec.seed)
         self._batch: Batch = self.problem.batch(data, 0, spec.batch_size, spec.seed)
         self._marks = PhaseMarks()
-        method = METHODS[spec.aggregator]
-        options = method_options(method.name, spec.seed)
-        self._aggregator = method.make(**options)
-        self._weighting = method.make_weighting(**options)
+        m = self.problem.objectives(spec.batch_size)
+        self._aggregator = make_aggregator(spec.aggregator, m, spec.seed)
+        self._weighting = make_weighting(spec.aggregator, m, spec.seed)
         self._engine = Engine(self.model, batch_dim=self.problem.batch_dim)
         methods: dict[str, Callable[[Tensor], None]] = {
             "autograd": self._autograd,

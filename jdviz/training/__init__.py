@@ -1,6 +1,6 @@
 """Training with several objectives: the configuration of a run, its loop and its step record.
 
-What the loop defines is imported on first use: the server and the run store need only
+What needs torch is imported on first use: the server and the run store need only
 configurations and records, and must not wait for torch.
 """
 
@@ -10,19 +10,23 @@ from jdviz.training.config import ConfigError, RunConfig
 from jdviz.training.record import StepRecord
 
 if TYPE_CHECKING:
-    from jdviz.training.loop import DivergedError, suggested_learning_rate, train, warm_up
+    from jdviz.training.loop import DivergedError, train, warm_up
+    from jdviz.training.methods import engines_for, suggested_learning_rate, trainable_methods
 
 __all__ = [
     "ConfigError",
     "DivergedError",
     "RunConfig",
     "StepRecord",
+    "engines_for",
     "suggested_learning_rate",
     "train",
+    "trainable_methods",
     "warm_up",
 ]
 
-_IN_LOOP = frozenset({"DivergedError", "suggested_learning_rate", "train", "warm_up"})
+_IN_LOOP = frozenset({"DivergedError", "train", "warm_up"})
+_IN_METHODS = frozenset({"engines_for", "suggested_learning_rate", "trainable_methods"})
 
 
 def __getattr__(name: str) -> Any:
@@ -30,4 +34,8 @@ def __getattr__(name: str) -> Any:
         from jdviz.training import loop
 
         return getattr(loop, name)
+    if name in _IN_METHODS:
+        from jdviz.training import methods
+
+        return getattr(methods, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -87,7 +87,6 @@ class RunConfig:
                 the message names the value, what is possible and what to choose.
         """
         # Imported here so that reading configurations out of a store does not load torch.
-        from engines.aggregation import METHODS
         from jdviz.problems import PROBLEMS
 
         _one_of("problem", self.problem, PROBLEMS)
@@ -95,11 +94,11 @@ class RunConfig:
         _one_of(f"model size of {problem.title}", self.size, problem.sizes)
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
         _one_of("engine", self.engine, ENGINES)
-        _one_of("aggregator", self.aggregator, METHODS)
         try:
             problem.check_batch(self.batch_size)
         except ValueError as error:
             raise ConfigError(str(error)) from None
+        self._check_aggregator(problem.objectives(self.batch_size))
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ConfigError(
                 f"Learning rate {self.learning_rate:g} is not a positive number; "
@@ -111,6 +110,30 @@ class RunConfig:
             raise ConfigError(
                 f"Conflict {self.conflict:g} is outside 0 to 1; choose 0 for tasks that agree "
                 "and 1 for tasks that oppose each other."
+            )
+
+    def _check_aggregator(self, m: int) -> None:
+        """Raises ConfigError unless the aggregator can train m objectives with the engine."""
+        from engines.aggregation import METHODS
+        from jdviz.training.methods import engines_for, trainable_methods
+
+        trainable = trainable_methods()
+        if self.aggregator in METHODS and self.aggregator not in trainable:
+            raise ConfigError(
+                f"{self.aggregator} wants two independent batches at every step, and a run has "
+                f"one; choose one of {', '.join(trainable)}."
+            )
+        _one_of("aggregator", self.aggregator, trainable)
+        if self.engine not in engines_for(self.aggregator):
+            raise ConfigError(
+                f"{self.aggregator} works on the Jacobian, which {self.engine} does not build; "
+                f"choose the engine {' or '.join(engines_for(self.aggregator))}."
+            )
+        least = METHODS[self.aggregator].least_objectives
+        if m < least:
+            raise ConfigError(
+                f"{self.aggregator} needs at least {least} objectives, and this run has {m}; "
+                "choose another aggregator or problem."
             )
 
 

@@ -1,6 +1,5 @@
 """The training loop: from a configuration to one record per step."""
 
-import math
 import time
 from collections.abc import Iterator
 
@@ -9,14 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from engines import autojac
-from engines.aggregation import METHODS, GramianWeightedAggregator
-from engines.autogram import Engine
 from engines.errors import NonFiniteGradientError
 from jdviz.problems import PROBLEMS, Problem
-from jdviz.problems.sampling import AGGREGATOR, seeded_generator
 from jdviz.training.config import ENGINES, RunConfig
 from jdviz.training.record import StepRecord
+from jdviz.training.updates import Update, differentiator
 
 MOMENTUM = 0.9
 
@@ -115,9 +111,7 @@ class Trainer:
         self.step = 0
         self.divergence = ""
         self._time_s = 0.0
-        method = METHODS[config.aggregator]
-        self._weighting = method.make_weighting(**method_options(method.name, config.seed))
-        self._engine = Engine(self.model, batch_dim=problem.batch_dim)
+        self._update = differentiator(config, self.model)
 
     def advance(self) -> StepRecord:
         """Runs the next step.
@@ -131,13 +125,8 @@ class Trainer:
         self.optimizer.zero_grad()
         losses = self.problem.losses(self.model, batch)
         values = _to_numpy(losses)
-        gramian = weights = inner = direction_norm = None
-        found = self._differentiate(losses) if self._finite(values, "loss") else None
-        if found is not None:
-            gramian, weights = found
-            inner = gramian @ weights
-            # Rounding can leave the square of a zero length slightly below zero.
-            direction_norm = math.sqrt(max(0.0, float(weights @ inner)))
+        update = self._differentiate(losses) if self._finite(values, "loss") else None
+        if update is not None:
             self.optimizer.step()
         elapsed_s = time.perf_counter() - start_s
         self._time_s += elapsed_s
@@ -145,10 +134,10 @@ class Trainer:
             step=self.step,
             time_s=self._time_s,
             losses=values,
-            gramian=gramian,
-            weights=weights,
-            inner=inner,
-            direction_norm=direction_norm,
+            gramian=None if update is None else update.gramian,
+            weights=None if update is None else update.weights,
+            inner=None if update is None else update.inner,
+            direction_norm=None if update is None else update.norm,
             sample_ids=batch.sample_ids,
             elapsed_s=elapsed_s,
             peak_bytes=None,
@@ -156,47 +145,22 @@ class Trainer:
         self.step += 1
         return record
 
-    def _differentiate(
-        self, losses: Tensor
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    def _differentiate(self, losses: Tensor) -> Update | None:
         """Leaves the update direction in `.grad`.
 
         Returns:
-            Gramian [m, m] and weights [m], or None where they are not finite.
+            What the direction is, or None where it is not finite.
         """
-        run = self._autogram if self.config.engine == "autogram" else self._autojac
         try:
-            gramian, weights = run(losses)
+            update = self._update(losses)
         except NonFiniteGradientError:
             self.divergence = self._sentence("gradient", "of some objectives ")
             return None
-        rows = gramian.sum(axis=1)
-        finite = self._finite(rows, "gradient") and self._finite(weights, "weight")
-        return (gramian, weights) if finite else None
-
-    def _autogram(self, losses: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Computes the Gramian, then differentiates the weighted losses."""
-        gramian = self._engine.compute_gramian(losses)
-        weights = self._weighting(gramian)
-        losses.backward(weights)
-        return _to_numpy(gramian), _to_numpy(weights)
-
-    def _autojac(self, losses: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Computes the Jacobian, aggregates its rows, and keeps what the weighting saw."""
-        seen: list[Tensor] = []
-
-        def keep(_: nn.Module, inputs: tuple[Tensor, ...], weights: Tensor) -> None:
-            seen.extend((inputs[0], weights))
-
-        # The method's own aggregator may do without the Gramian, which the record needs.
-        aggregator = GramianWeightedAggregator(self._weighting)
-        handle = self._weighting.register_forward_hook(keep)
-        try:
-            autojac.backward(losses, aggregator)
-        finally:
-            handle.remove()
-        gramian, weights = seen
-        return _to_numpy(gramian), _to_numpy(weights)
+        if not self._finite(update.gramian.sum(axis=1), "gradient"):
+            return None
+        if update.weights is None:
+            return update if self._finite(update.inner, "improvement") else None
+        return update if self._finite(update.weights, "weight") else None
 
     def _finite(self, values: NDArray[np.float64], what: str) -> bool:
         """Says whether the values of all objectives are finite; notes in `divergence` if not."""
@@ -211,43 +175,6 @@ class Trainer:
             f"The {what} {which}became NaN or infinite at step {self.step}, which was not made; "
             f"restart with a smaller learning rate, such as {self.config.learning_rate / 10:g}."
         )
-
-
-def method_options(name: str, seed: int) -> dict[str, torch.Generator]:
-    """Returns what a run passes to the constructors of a method.
-
-    Args:
-        name: Key of `METHODS`.
-        seed: Seed of the run.
-
-    Returns:
-        A generator of its own for a random method, so that it does not read torch's global one;
-        nothing for the others, which keep their default parameters.
-    """
-    return {"generator": seeded_generator(AGGREGATOR, seed)} if METHODS[name].random else {}
-
-
-def suggested_learning_rate(problem: str, aggregator: str, batch_size: int) -> float:
-    """Suggests a learning rate of plain SGD for a method.
-
-    The problem's own default suits a direction on the scale of the mean gradient. Some methods add
-    gradients up instead: with 64 objectives of one scale their direction is 64 times as long, and
-    the same learning rate diverges. How long it is shows on gradients that are orthogonal and of
-    equal length, where a method that averages gives weights that sum to 1.
-
-    Args:
-        problem: Key of `PROBLEMS`.
-        aggregator: Key of `METHODS`.
-        batch_size: Samples per step.
-
-    Returns:
-        The learning rate.
-    """
-    method = METHODS[aggregator]
-    weighting = method.make_weighting(**method_options(method.name, seed=0))
-    m = PROBLEMS[problem].objectives(batch_size)
-    total = float(weighting(torch.eye(m, dtype=torch.float64)).sum())
-    return PROBLEMS[problem].default_learning_rate / total
 
 
 def make_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:

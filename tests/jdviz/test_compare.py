@@ -1,11 +1,28 @@
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 
 from engines.aggregation import METHODS
-from jdviz.compare import RANDOM_DRAWS, compare, rows_from_polar
+from jdviz.compare import RANDOM_DRAWS, Outcome, compare, rows_from_polar
+
+# One for each shape of the dual cone and each edge of the page's controls.
+PLANES = {
+    "two apart": [[2.0, 0.0], [-1.0, 1.0]],
+    "two opposed": [[1.0, 0.0], [-2.0, 0.0]],
+    "one is zero": [[1.0, 0.5], [0.0, 0.0], [-1.0, 1.0]],
+    "all are zero": [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]],
+    "lengths far apart": [[100.0, 1.0], [-1e-2, 1e-3], [0.0, 1.0]],
+    "five": [[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8], [-1.0, 0.1]],
+}
+
+
+def outcomes(jacobian, methods, seed=0) -> tuple[Outcome, ...]:
+    compared = compare(np.asarray(jacobian), methods, seed)
+    assert compared.refusals == ()
+    return compared.outcomes
 
 
 def test_quarter_turns_are_exact():
@@ -23,7 +40,7 @@ def test_pinned_outcomes_of_two_gradients():
     # UPGrad: g1 is projected off g2: g1 + v g2 with <., g2> = 0, so -2 + 2v = 0, v = 1 -> (1, 1).
     # g2 is projected off g1: -2 + 4v = 0, v = 1/2 -> (0, 1). Their mean is (0.5, 1).
     jacobian = np.array([[2.0, 0.0], [-1.0, 1.0]])
-    mean, upgrad = compare(jacobian, ["Mean", "UPGrad"], seed=0)
+    mean, upgrad = outcomes(jacobian, ["Mean", "UPGrad"])
     np.testing.assert_allclose(mean.direction, [0.5, 0.5])
     np.testing.assert_allclose(mean.inner, [1.0, 0.0], atol=1e-15)
     np.testing.assert_allclose(upgrad.direction, [0.5, 1.0], atol=1e-9)
@@ -37,22 +54,99 @@ def test_pinned_outcomes_of_two_gradients():
 @pytest.mark.parametrize("name", METHODS)
 def test_fields_agree_with_each_other(name):
     jacobian = np.random.default_rng(5).standard_normal((4, 2))
-    (outcome,) = compare(jacobian, [name], seed=1)
+    (outcome,) = outcomes(jacobian, [name], 1)
     assert outcome.draws.shape == (RANDOM_DRAWS if METHODS[name].random else 1, 2)
-    np.testing.assert_allclose(outcome.direction, outcome.weights @ jacobian, atol=1e-12)
+    if outcome.weights is not None:
+        np.testing.assert_allclose(outcome.direction, outcome.weights @ jacobian, atol=1e-12)
+    np.testing.assert_allclose(outcome.direction, outcome.draws.mean(0), atol=1e-12)
     np.testing.assert_allclose(outcome.inner, jacobian @ outcome.direction, atol=1e-12)
     np.testing.assert_allclose(outcome.norm, np.linalg.norm(outcome.direction), atol=1e-12)
+    # Weights are missing where there is no weighting, and only there.
+    assert (outcome.weights is None) == (METHODS[name].make_weighting is None)
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_every_method_is_shown_or_says_how_many_gradients_it_needs(plane):
+    jacobian = np.array(PLANES[plane])
+    compared = compare(jacobian, tuple(METHODS), seed=0)
+    shown = [outcome.method for outcome in compared.outcomes]
+    refused = [refusal.method for refusal in compared.refusals]
+    few = [name for name in METHODS if METHODS[name].least_objectives > len(jacobian)]
+    assert refused == few
+    assert shown == [name for name in METHODS if name not in few]
+    for outcome in compared.outcomes:
+        assert np.isfinite(outcome.draws).all(), outcome.method
+        assert np.isfinite(outcome.inner).all(), outcome.method
+    for refusal in compared.refusals:
+        least = METHODS[refusal.method].least_objectives
+        assert refusal.sentence.startswith(f"{refusal.method} needs at least {least} gradients")
+
+
+def test_a_column_of_three_has_its_middle_in_the_trimmed_mean():
+    # Columns (3, 0, -1) and (0, 5, 1) without their extremes: 0 and 1.
+    jacobian = np.array([[3.0, 0.0], [0.0, 5.0], [-1.0, 1.0]])
+    (outcome,) = outcomes(jacobian, ["TrimmedMean"])
+    np.testing.assert_allclose(outcome.direction, [0.0, 1.0])
+    np.testing.assert_allclose(outcome.inner, [0.0, 5.0, 1.0])
+    assert outcome.weights is None
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].stateful])
+def test_methods_with_memory_are_at_their_first_step_in_every_draw(name):
+    jacobian = np.array(PLANES["five"])
+    one, other = (outcomes(jacobian, [name, name]) for _ in range(2))
+    for outcome in (*one, *other):
+        np.testing.assert_array_equal(outcome.draws, one[0].draws)
+    # Two gradients have no order, so that draws of a first step are equal.
+    (pair,) = outcomes(PLANES["two apart"], [name])
+    if METHODS[name].random:
+        np.testing.assert_allclose(pair.draws, np.tile(pair.direction, (RANDOM_DRAWS, 1)))
+
+
+def test_parameters_are_taken():
+    # Weights of 1 and 0 follow the first gradient alone.
+    jacobian = np.array([[2.0, 0.0], [-1.0, 1.0]])
+    first = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    compared = compare(jacobian, ["Constant", "Mean"], 0, {"Constant": {"weights": first}})
+    np.testing.assert_array_equal(compared.outcomes[0].direction, [2.0, 0.0])
+    np.testing.assert_array_equal(compared.outcomes[1].direction, [0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "words"),
+    [
+        ("TrimmedMean", {"trim_number": 2}, "got 3 objective.* for TrimmedMean"),
+        ("Krum", {"n_byzantine": 3}, "for Krum"),
+        ("UPGrad", {"pref_vector": torch.ones(2)}, "UPGrad: got .* 2 entries for 3 objectives"),
+        ("MGDA", {"epsilon": -1.0}, "MGDA: got epsilon=-1.0"),
+    ],
+)
+def test_a_parameter_that_does_not_fit_leaves_the_others_shown(method, parameters, words):
+    jacobian = np.array(PLANES["one is zero"])
+    compared = compare(jacobian, ["Mean", method], 0, {method: parameters})
+    assert [outcome.method for outcome in compared.outcomes] == ["Mean"]
+    (refusal,) = compared.refusals
+    assert refusal.method == method
+    assert re.search(words, refusal.sentence)
+
+
+def test_what_is_not_finite_is_refused_by_all_and_an_unknown_method_raises():
+    compared = compare(np.full((4, 2), np.nan), tuple(METHODS), seed=0)
+    assert compared.outcomes == ()
+    assert len(compared.refusals) == len(METHODS)
+    with pytest.raises(KeyError):
+        compare(np.eye(2), ["Magic"], seed=0)
 
 
 def test_hurt_names_the_objectives_that_get_worse():
     jacobian = np.array([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0]])
-    mean, upgrad = compare(jacobian, ["Mean", "UPGrad"], seed=0)
+    mean, upgrad = outcomes(jacobian, ["Mean", "UPGrad"])
     np.testing.assert_array_equal(mean.hurt, [False, False, True])
     assert not upgrad.hurt.any()
 
 
 def test_a_zero_gradient_has_no_angle():
-    (outcome,) = compare(np.zeros((2, 2)), ["Mean"], seed=0)
+    (outcome,) = outcomes(np.zeros((2, 2)), ["Mean"])
     assert math.isnan(outcome.angle_to_mean_deg)
     assert not outcome.hurt.any()
 
@@ -60,6 +154,6 @@ def test_a_zero_gradient_has_no_angle():
 def test_the_global_random_state_is_left_alone():
     state = torch.random.get_rng_state()
     jacobian = np.random.default_rng(0).standard_normal((5, 2))
-    first, second = (compare(jacobian, ["PCGrad"], seed=4)[0] for _ in range(2))
+    first, second = (outcomes(jacobian, ["PCGrad"], 4)[0] for _ in range(2))
     np.testing.assert_array_equal(first.draws, second.draws)
     assert torch.equal(state, torch.random.get_rng_state())

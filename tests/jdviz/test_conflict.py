@@ -192,3 +192,36 @@ def test_rounding_is_told_from_harm_by_the_lengths_of_the_gradients() -> None:
     cleaned = conflict.without_rounding([1e-16, -2e-16], opposed, [2 / 3, 1 / 3])
     assert not conflict.hurt_mask(cleaned).any()
     assert conflict.hurt_mask([]).shape == (0,)
+
+
+@pytest.mark.parametrize("jacobian", jacobians(), ids=lambda j: f"{j.shape}")
+def test_the_plane_of_an_update_is_the_same_without_its_weights(jacobian: np.ndarray) -> None:
+    gramian, w = jacobian @ jacobian.T, np.linspace(0.1, 1.0, len(jacobian))
+    update = w @ jacobian
+    plane = conflict.update_plane(gramian, w)
+    other = conflict.update_plane_without_weights(
+        gramian, jacobian @ update, float(np.linalg.norm(update))
+    )
+    size = np.abs(jacobian).max() * np.abs(jacobian).sum()
+    if len(jacobian) > 1:
+        for name in ("gradients", "mean", "update"):
+            x, y = getattr(plane, name), getattr(other, name)
+            np.testing.assert_allclose(x, y, atol=1e-9 * size, err_msg=name)
+        np.testing.assert_allclose(plane.captured, other.captured, atol=1e-9)
+
+
+def test_an_update_across_all_gradients_has_its_own_axis() -> None:
+    # g1 = (1, 0, 0), g2 = (0, 1, 0) and A = (0, 0, 2): the mean has length √½, A lies across it.
+    plane = conflict.update_plane_without_weights(np.eye(2), [0.0, 0.0], 2.0)
+    np.testing.assert_allclose(plane.mean, [np.sqrt(0.5), 0.0], atol=1e-15)
+    np.testing.assert_allclose(plane.update, [0.0, 2.0], atol=1e-15)
+    np.testing.assert_allclose(plane.gradients, [[np.sqrt(0.5), 0.0]] * 2, atol=1e-15)
+    with pytest.raises(ValueError, match="not finite"):
+        conflict.update_plane_without_weights(np.eye(2), [0.0, 0.0], float("nan"))
+
+
+def test_without_weights_rounding_is_that_of_a_sum() -> None:
+    gramian = np.diag([1.0, 4.0])
+    # |g1| (|g1| + |g2|) = 3: what is below 3e-8 is rounding.
+    values = conflict.without_rounding([-2e-8, -1.0], gramian, None)
+    np.testing.assert_array_equal(values, [0.0, -1.0])

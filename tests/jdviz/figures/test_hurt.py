@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from engines.aggregation import METHODS
 from jdviz.figures import improvement_bars, improvement_caption
-from jdviz.figures.theme import method_style
+from jdviz.figures.theme import PALETTES, method_style
 from tests.jdviz.figures.samples import names
 
 VALUES = {"Mean": [0.5, -0.25, 1.0], "UPGrad": [0.25, 0.0, np.nan]}
@@ -36,6 +37,38 @@ def test_rows_of_marks_for_many() -> None:
     assert figure.layout.yaxis.ticktext[0] == "Mean<br>10 worse"
     # One method alone keeps its bars.
     assert improvement_bars({"Mean": values}, names(30), "dark").data[0].type == "bar"
+
+
+def test_a_row_for_each_of_more_methods_than_bars_can_show() -> None:
+    # The second objective of each is below zero; the shape says which objective it is.
+    methods = list(METHODS)[:9]
+    values = {name: np.array([row, -1.0 - row, 0.5]) for row, name in enumerate(methods)}
+    figure = improvement_bars(values, list("abc"), "light")
+    drawn = [trace for trace in figure.data if trace.hovertemplate]
+    seen = {
+        (y, trace.name, float(x)) for trace in drawn for x, y in zip(trace.x, trace.y, strict=True)
+    }
+    assert seen == {
+        (name, objective, float(value))
+        for name in methods
+        for objective, value in zip("abc", values[name], strict=True)
+    }
+    for trace in drawn:
+        worse = trace.marker.color == PALETTES["light"].negative
+        assert all((x < 0) == worse for x in trace.x)
+    assert len({trace.marker.symbol.removesuffix("-open") for trace in drawn}) == 3
+    assert list(figure.layout.yaxis.ticktext) == methods
+    shown = [trace.name for trace in figure.data if trace.showlegend is not False]
+    assert shown == ["a", "b", "c", "gets worse"]
+    all_of_them = {name: np.ones(3) for name in METHODS}
+    assert improvement_bars(all_of_them, list("abc"), "dark").layout.height > figure.layout.height
+
+
+def test_many_methods_on_many_objectives_are_strokes() -> None:
+    values = {name: np.linspace(-1.0, 1.0, 12) for name in list(METHODS)[:8]}
+    figure = improvement_bars(values, names(12), "light")
+    assert len(figure.data) == 2 * 8 + 1
+    assert figure.data[0].marker.symbol == "line-ns"
 
 
 def test_zero_hurts_nobody() -> None:

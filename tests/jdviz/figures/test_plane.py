@@ -1,10 +1,13 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from engines.aggregation import METHODS
 from jdviz.conflict import UpdatePlane, update_plane
 from jdviz.figures import (
+    comparison_caption,
     directions_caption,
     directions_figure,
     dual_cone_2d,
@@ -12,7 +15,7 @@ from jdviz.figures import (
     update_plane_figure,
 )
 from jdviz.figures.arrows import tip_labels
-from jdviz.figures.theme import method_style
+from jdviz.figures.theme import DISTINCT_METHODS, method_style
 from tests.jdviz.figures.samples import jacobian, names
 
 CONES = {
@@ -152,11 +155,47 @@ def test_directions_are_drawn_where_they_point() -> None:
     assert upgrad.hovertext[1].startswith("UPGrad: length 0.539, makes no objective worse")
 
 
+def test_methods_beyond_the_colours_share_one_trace() -> None:
+    gradients = np.array([[1.0, 0.0], [0.0, 1.0]])
+    directions = {name: [index + 1.0, 1.0] for index, name in enumerate(METHODS)}
+    figure = directions_figure(gradients, directions, "light")
+    assert len(figure.data) == 3 + DISTINCT_METHODS + 1
+    others = figure.data[2]
+    assert others.name == f"{len(METHODS) - DISTINCT_METHODS} other methods"
+    np.testing.assert_array_equal(tips(others), list(directions.values())[DISTINCT_METHODS:])
+    names_on_hover = [words.split(":")[0] for words in others.hovertext if words]
+    assert names_on_hover == list(METHODS)[DISTINCT_METHODS:]
+    few = directions_figure(gradients, {"Mean": [1.0, 1.0]}, "light")
+    assert figure.layout.height > few.layout.height
+
+
+def test_what_has_to_be_known_about_the_methods_shown() -> None:
+    def method(name: str, **known: object) -> SimpleNamespace:
+        return SimpleNamespace(
+            **{"name": name, "random": False, "stateful": False, "statistic": "gramian", **known}
+        )
+
+    assert comparison_caption([method("Plain")], 48) == ""
+    assert comparison_caption([method("Dice", random=True), method("Past", stateful=True)], 48) == (
+        "A random method is drawn 48 times; bars and table show the mean. "
+        "Past has memory: shown is its first step after reset."
+    )
+    assert comparison_caption([method("Twice", statistic="product")], 48) == (
+        "Twice wants the gradients of two independent batches: here both are these."
+    )
+    many = comparison_caption([method(str(index)) for index in range(10)], 48)
+    assert many.startswith("The first 8 methods have colours, the other 2 are")
+
+
 def test_caption_names_who_is_hurt() -> None:
     gradients = [[1.0, 0.0], [-1.0, 0.1]]
     assert directions_caption(gradients, {"Mean": [0.0, 0.05], "Sum": [1.0, 0.0]}) == (
         "The directions that make none of 2 objectives worse are a wedge; "
         "Sum makes objective 2 worse."
+    )
+    fan = [[1.0, 0.0], [-1.0, 0.0]]
+    assert directions_caption(gradients, {"PCGrad": fan}).endswith(
+        "PCGrad can make objective 1 and objective 2 worse."
     )
     # On the cone's edge up to rounding: nobody is hurt.
     assert directions_caption(gradients, {"Mean": [-1e-12, 1.0]}).endswith("stays among them.")

@@ -27,6 +27,25 @@ def test_directions_are_a_column_for_each_method():
     }
 
 
+def test_more_methods_are_rows_and_missing_weights_are_dashes():
+    outcomes = [
+        SimpleNamespace(
+            method=name,
+            weights=None if name == "c" else np.array([1.0]),
+            inner=np.array([1.0]),
+            hurt=np.array([False]),
+            norm=1.0,
+            angle_to_mean_deg=0.0,
+        )
+        for name in "abcdefg"
+    ]
+    table = directions_table(outcomes, ["g1"])
+    assert list(table.index) == list("abcdefg")
+    assert table.loc["c", "weight of g1"] == "–"
+    assert table.loc["d", "weight of g1"] == "1.00"
+    assert list(directions_table(outcomes[:6], ["g1"]).columns) == list("abcdef")
+
+
 def test_engines_are_compared_with_plain_sgd():
     def measured(method, peak_bytes, duration_ms):
         return SimpleNamespace(

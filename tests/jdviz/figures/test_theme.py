@@ -145,6 +145,23 @@ def test_methods_differ_by_colour_and_dash(theme: Theme) -> None:
         looks.method_style("no method", theme)
 
 
+def test_methods_of_one_figure_have_colours_of_their_own(theme: Theme) -> None:
+    colors, names = PALETTES[theme].categorical, list(METHODS)
+    # The second of each pair has the colour of the first in the registry.
+    chosen = [names[0], names[1], names[len(colors)], names[len(colors) + 1]]
+    styles = looks.method_styles(chosen, theme)
+    assert list(styles) == chosen
+    assert len({style.color for style in styles.values()}) == 4
+    for name in chosen[:2]:
+        assert styles[name] == looks.method_style(name, theme)
+    assert looks.method_styles([names[len(colors)]], theme)[names[len(colors)]].color == colors[0]
+    everything = looks.method_styles(names, theme)
+    first = [everything[name].color for name in names[: looks.DISTINCT_METHODS]]
+    assert sorted(first) == sorted(colors)
+    rest = {everything[name].color for name in names[looks.DISTINCT_METHODS :]}
+    assert rest == {PALETTES[theme].muted}
+
+
 def test_engines_have_their_second_cue() -> None:
     dashes = {name: style.dash for name, style in looks.ENGINE_STYLES.items()}
     assert dashes == {

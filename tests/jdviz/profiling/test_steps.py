@@ -7,10 +7,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from engines.aggregation import METHODS
 from jdviz.problems import PROBLEMS, Batch, Data, Problem
 from jdviz.problems.digits_samples import DigitsSamples
 from jdviz.problems.models import Linear, build_seeded
-from jdviz.profiling import STEP_METHODS, MeasureSpec, StepMethod, steps
+from jdviz.profiling import (
+    STEP_METHODS,
+    MeasurementError,
+    MeasureSpec,
+    StepMethod,
+    measurable_methods,
+    steps,
+)
 from jdviz.profiling.child import measure_here
 from jdviz.profiling.steps import MeasuredStep
 
@@ -91,6 +99,40 @@ def test_with_mean_weights_they_are_those_of_the_plain_step(problem: str) -> Non
     plain = gradients(spec_of(problem, "autograd"))
     for method in ("autojac", "autogram"):
         assert (gradients(spec_of(problem, method)) - plain).norm() <= TOLERANCE * plain.norm()
+
+
+@pytest.mark.parametrize("aggregator", measurable_methods())
+def test_every_method_in_the_menu_runs_with_both_engines(aggregator: str) -> None:
+    for method in ("autojac", "autogram"):
+        spec = spec_of("conflict_regression", method, aggregator)
+        spec.validate()
+        assert torch.isfinite(gradients(spec)).all()
+
+
+@pytest.mark.parametrize(
+    ("problem", "aggregator", "sentence"),
+    [
+        (
+            "digits_mlp",
+            "GradDrop",
+            "GradDrop needs more than the Gramian, .*; choose one of UPGrad",
+        ),
+        ("digits_mlp", "MoDo", "MoDo needs more than the Gramian"),
+        ("digits_mlp", "Best", "There is no aggregator 'Best'; choose one of UPGrad"),
+        ("digits_two_tasks", "Krum", "Krum needs at least 3 objectives, and this step has 2"),
+    ],
+)
+def test_a_method_that_both_engines_cannot_run_is_refused(
+    problem: str, aggregator: str, sentence: str
+) -> None:
+    with pytest.raises(MeasurementError, match=sentence) as caught:
+        spec_of(problem, "autogram", aggregator).validate()
+    assert str(caught.value).endswith(".")
+
+
+def test_the_menu_is_the_methods_of_the_gramian() -> None:
+    wanted = [name for name, record in METHODS.items() if record.statistic == "gramian"]
+    assert list(measurable_methods()) == wanted
 
 
 @pytest.mark.parametrize("method", STEP_METHODS)

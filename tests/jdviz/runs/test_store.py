@@ -2,7 +2,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -55,6 +55,17 @@ def test_records_come_back_bit_for_bit(store):
     assert store.record(run_id, 9) is None
     run = store.run(run_id)
     assert (run.steps, run.status, run.config) == (4, "queued", {"problem": "digits_mlp"})
+
+
+def test_a_step_of_a_method_without_weights_is_kept(store):
+    run_id = store.create_run({})
+    records = [replace(make_record(step), weights=None) for step in range(2)]
+    store.append(run_id, records)
+    for record in records:
+        assert_equal(store.record(run_id, record.step), record)
+    series = store.series(run_id)
+    assert np.isnan(series.weights).all()
+    np.testing.assert_array_equal(series.losses, [record.losses for record in records])
 
 
 def test_a_record_without_gramian_and_weights_is_kept(store):

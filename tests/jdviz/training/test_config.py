@@ -53,6 +53,15 @@ def test_the_defaults_of_every_problem_pass(key: str) -> None:
         ({"optimizer": "lion"}, "no optimizer 'lion'; choose one of sgd, momentum, adam"),
         ({"engine": "autograd"}, "no engine 'autograd'; choose one of autogram, autojac"),
         ({"aggregator": "Best"}, "no aggregator 'Best'; choose one of .*UPGrad"),
+        (
+            {"aggregator": "GradDrop"},
+            "GradDrop works on the Jacobian, which autogram does not build; .* engine autojac",
+        ),
+        ({"aggregator": "MoDo"}, "MoDo wants two independent batches .*; choose one of UPGrad, "),
+        (
+            {"aggregator": "Krum", "problem": "digits_two_tasks"},
+            "Krum needs at least 3 objectives, and this run has 2; choose another",
+        ),
         ({"learning_rate": 0.0}, "Learning rate 0 is not a positive number"),
         ({"learning_rate": float("nan")}, "Learning rate nan is not a positive number"),
         ({"seed": -1}, "Seed -1 is out of range"),
