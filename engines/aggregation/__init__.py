@@ -10,11 +10,13 @@ from engines.aggregation.aggregators import (
     WeightedAggregator,
 )
 from engines.aggregation.aligned_mtl import AlignedMTL, AlignedMTLWeighting
+from engines.aggregation.cagrad import CAGrad, CAGradWeighting
 from engines.aggregation.config import ConFIG, ConFIGWeighting
 from engines.aggregation.constant import Constant, ConstantWeighting
 from engines.aggregation.cr_mogm import CRMOGMWeighting
 from engines.aggregation.dualproj import DualProj, DualProjWeighting
 from engines.aggregation.excess_mtl import ExcessMTL, ExcessMTLWeighting
+from engines.aggregation.fairgrad import FairGrad, FairGradWeighting
 from engines.aggregation.flattening import Flattening
 from engines.aggregation.graddrop import GradDrop
 from engines.aggregation.gradvac import GradVac, GradVacWeighting
@@ -23,6 +25,7 @@ from engines.aggregation.krum import Krum, KrumWeighting
 from engines.aggregation.mean import Mean, MeanWeighting
 from engines.aggregation.mgda import MGDA, MGDAWeighting
 from engines.aggregation.modo import MoDoWeighting
+from engines.aggregation.nash_mtl import NashMTL, NashMTLWeighting
 from engines.aggregation.pcd import PCD, PCDWeighting
 from engines.aggregation.pcgrad import PCGrad, PCGradWeighting
 from engines.aggregation.random import Random, RandomWeighting
@@ -43,6 +46,8 @@ __all__ = [
     "Aggregator",
     "AlignedMTL",
     "AlignedMTLWeighting",
+    "CAGrad",
+    "CAGradWeighting",
     "CRMOGMWeighting",
     "ConFIG",
     "ConFIGWeighting",
@@ -52,6 +57,8 @@ __all__ = [
     "DualProjWeighting",
     "ExcessMTL",
     "ExcessMTLWeighting",
+    "FairGrad",
+    "FairGradWeighting",
     "Flattening",
     "GeneralizedWeighting",
     "GradDrop",
@@ -66,6 +73,8 @@ __all__ = [
     "MeanWeighting",
     "MethodRecord",
     "MoDoWeighting",
+    "NashMTL",
+    "NashMTLWeighting",
     "PCDWeighting",
     "PCGrad",
     "PCGradWeighting",
