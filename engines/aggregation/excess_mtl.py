@@ -72,6 +72,17 @@ class ExcessMTLWeighting(Stateful, MatrixWeighting):
         self._collected: Tensor | None = None
         self._calls = 0
 
+    def get_extra_state(self) -> dict[str, Any]:
+        """What `state_dict()` keeps.
+
+        Returns:
+            The state by name.
+        """
+        state = super().get_extra_state()
+        # It is updated in place, and a checkpoint must not change afterwards.
+        state["_root"] = None if self._root is None else self._root.clone()
+        return state
+
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take over what `get_extra_state` gave.
 
@@ -111,9 +122,12 @@ class ExcessMTLWeighting(Stateful, MatrixWeighting):
         root, log_weights = self._root, self._log_weights
         if root is None or log_weights is None or root.shape != matrix.shape or root.dtype != dtype:
             self.reset()
-            root = torch.zeros(matrix.shape, dtype=dtype, device=matrix.device)
-            m = max(1, len(matrix))
-            log_weights = torch.full((len(matrix),), -math.log(m), dtype=torch.float64)
+            # A tensor made in inference mode could not be updated outside of it.
+            with torch.inference_mode(False):
+                root = torch.zeros(matrix.shape, dtype=dtype, device=matrix.device)
+            log_weights = torch.full(
+                (len(matrix),), -math.log(max(1, len(matrix))), dtype=torch.float64, device="cpu"
+            )
             self._log_weights = log_weights
         self._root = root.to(matrix.device)
         return log_weights

@@ -10,7 +10,7 @@ from engines.aggregation.naming import constructor_call
 from engines.aggregation.randomness import Randomness
 from engines.aggregation.records import MethodRecord
 from engines.aggregation.weightings import SolvedWeighting
-from engines.linalg import check_finite_gramian
+from engines.linalg import check_finite_gramian, unit_diagonal
 
 Array = NDArray[np.float64]
 
@@ -42,21 +42,23 @@ class PCGradWeighting(Randomness, SolvedWeighting):
 
         Raises:
             NonFiniteGradientError: The Gramian has NaN or infinity.
+            ValueError: The Gramian has a negative diagonal entry.
         """
         check_finite_gramian(gramian)
-        m = len(gramian)
+        # Of gradients of length 1: the square of a short one may be no float64.
+        cosines, norms = unit_diagonal(gramian)
+        m = len(norms)
         every = np.arange(m)
         orders = self._orders(m)
         combinations = np.eye(m)
-        squares = np.diagonal(gramian)
-        inverse = np.zeros(m)
-        np.divide(1.0, squares, out=inverse, where=squares > 0)
         for step in range(m):
             other = orders[:, step]
-            inner = np.einsum("ij,ij->i", combinations, gramian[other])
+            inner = np.einsum("ij,ij->i", combinations, cosines[other])
             conflicting = (inner < 0) & (other != every)
-            combinations[every, other] -= np.where(conflicting, inner * inverse[other], 0.0)
-        return np.asarray(combinations.sum(axis=0))
+            combinations[every, other] -= np.where(conflicting, inner, 0.0)
+        inverse = np.zeros(m)
+        np.divide(1.0, norms, out=inverse, where=norms > 0)
+        return np.asarray((combinations * (norms[:, None] * inverse)).sum(axis=0))
 
     def _orders(self, m: int) -> NDArray[np.int64]:
         """For each objective a random order of all objectives, shape [m, m]."""

@@ -3,12 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
-from scipy.optimize import nnls
 
 from engines.errors import SolverError
 from engines.linalg.dense import cholesky, product
 from engines.linalg.dual_cone import project_rows
 from engines.linalg.gramian import check_finite_gramian, nearest_psd, unit_diagonal
+from engines.linalg.non_negative import non_negative
 
 Array = NDArray[np.float64]
 
@@ -22,8 +22,6 @@ _RIDGE_PER_ROW = 2.0**-50
 _FEWEST_ROWS = 10
 # For the search only: equal gradients have no unique multipliers.
 _REGULARIZATION = 1e-12
-# Steps of least squares for each variable; it takes about one.
-_STEPS_PER_VARIABLE = 30
 # Least-squares problems for one answer; six are usual.
 _ROUNDS = 100
 # Share of the radius by which rounding may move the point that is nearest to the centre.
@@ -61,14 +59,7 @@ class _Ball:
     def least_squares(self, centre: Array, height: float) -> Array:
         """The λ >= 0 that minimises |Rλ + e|² + (pᵀλ - h)², shape [k]."""
         target = np.append(-centre, height)
-        try:
-            multipliers, _ = nnls(self.lifted, target, maxiter=_STEPS_PER_VARIABLE * len(centre))
-        except RuntimeError as error:
-            raise SolverError(
-                f"got status '{error}' from least squares for {len(self.prices)} gradients, "
-                "expected multipliers, report the Gramian."
-            ) from error
-        return np.asarray(multipliers)
+        return non_negative(self.lifted, target)
 
     def contains_origin(self) -> bool:
         """Whether a convex combination of the gradients is 0 up to rounding."""

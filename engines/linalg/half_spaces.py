@@ -2,10 +2,10 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from engines.errors import SolverError
 from engines.linalg.dense import eigh, product
+from engines.linalg.non_negative import non_negative
 
 Array = NDArray[np.float64]
 
@@ -14,8 +14,6 @@ Array = NDArray[np.float64]
 _ROUNDING = 2.0**-51
 # A combination of normals vanishes if its square is below this many roundings of the Gramian.
 _ROUNDINGS = 4.0
-# Steps of the method for each variable; it takes about one.
-_STEPS_PER_VARIABLE = 30
 _REFINEMENTS = 3
 # Residual of the optimality conditions, relative to the sizes that are added up in it.
 _FINISHED = 1e-15
@@ -61,13 +59,7 @@ def nearest_in_half_spaces(
     hessian = cosines[1:, 1:] + _ROUNDING * np.eye(len(bounds))
     required = required / size
     factor, target = _least_squares(cosines, length / size, bounds / size)
-    try:
-        multipliers, _ = nnls(factor, target, maxiter=_STEPS_PER_VARIABLE * len(bounds))
-    except RuntimeError as error:
-        raise SolverError(
-            f"got status '{error}' from least squares for {len(bounds)} half-spaces, expected a "
-            "nearest point, report the Gramian."
-        ) from error
+    multipliers = non_negative(factor, target)
     multipliers, residual = _refine(factor, hessian, required, multipliers)
     if _is_certificate(cosines[1:, 1:], bounds, multipliers, resolution):
         return None

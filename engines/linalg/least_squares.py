@@ -7,15 +7,14 @@ C works with the square root of its condition number, so the rounding of C is al
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
-from engines.linalg.dense import cholesky, eigh
+from engines.errors import SolverError
+from engines.linalg.dense import cholesky, eigh, product
 from engines.linalg.kkt import finished, residuals
+from engines.linalg.non_negative import non_negative
 
 Array = NDArray[np.float64]
 
-# Steps of the method for each variable; it takes about one, its own default is 3.
-_STEPS_PER_VARIABLE = 30
 # Each pass removes what rounding left of the multipliers on the free set; the second is rarely
 # needed and the third never was.
 _REFINEMENTS = 3
@@ -72,8 +71,8 @@ def psd_factor(cosines: Array) -> Array:
 def _solve_row(cosines: Array, factor: Array, row: Array) -> tuple[Array, float]:
     """Minimise |R(u + z)| over z >= 0; returns u + z, shape [m], and its relative residual."""
     try:
-        excess, _ = nnls(factor, -factor @ row, maxiter=_STEPS_PER_VARIABLE * len(row))
-    except RuntimeError:
+        excess = non_negative(factor, -product(factor, row))
+    except SolverError:
         return row, np.inf
     best = row + excess
     reached = residuals(cosines, row[None], best[None])

@@ -3,19 +3,17 @@
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
-from scipy.optimize import nnls
 
 from engines.errors import SolverError
 from engines.linalg.dense import cholesky, product
 from engines.linalg.gramian import check_finite_gramian, nearest_psd, unit_diagonal
 from engines.linalg.least_squares import psd_factor
+from engines.linalg.non_negative import non_negative
 
 Array = NDArray[np.float64]
 
 # Rounding of one inner product of unit vectors, times a margin.
 _ROUNDING = 1e-14
-# Steps of non-negative least squares for each variable; it takes about one.
-_STEPS_PER_VARIABLE = 30
 # Ratio of the pivots of a Cholesky factor below which its solution has lost half of its digits.
 _SINGULAR = 1e-4
 
@@ -82,8 +80,8 @@ def _start(cosines: Array, prices: Array) -> Array:
     target = np.zeros(len(stacked))
     target[-1] = 1.0
     try:
-        y, _ = nnls(stacked, target, maxiter=_STEPS_PER_VARIABLE * len(prices))
-    except RuntimeError:
+        y = non_negative(stacked, target)
+    except SolverError:
         y = np.zeros(len(prices))
     total = float(prices @ y)
     if total > 0:

@@ -104,7 +104,7 @@ class DWA(Stateful, Scalarizer):
     def _weights(self, values: Tensor) -> Tensor:
         """Weights of this epoch, in the shape of the losses."""
         if self._newer is None or self._older is None:
-            return torch.ones(values.shape, dtype=torch.float64)
+            return torch.ones(values.shape, dtype=torch.float64, device="cpu")
         older = self._older + 0.0  # without the sign of -0
         unchanged = (older == 0) & (self._newer == 0)
         ratios = torch.where(unchanged, 1.0, self._newer / older)
