@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from engines.aggregation.naming import constructor_call
+from engines.aggregation.registering import unregistered
 from engines.aggregation.scaled import TakesScaledGramian
 from engines.aggregation.validation import check_matrix
 from engines.aggregation.weightings import Weighting
 from engines.linalg.gramian import column_chunks, scaled_gramian
+from engines.stateful import Stateful
 
 
 class Aggregator(nn.Module, ABC):
@@ -46,6 +48,9 @@ class Aggregator(nn.Module, ABC):
         check_matrix(matrix)
         direction: Tensor = super().__call__(matrix)
         return direction
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, unregistered(self, name, value))
 
     def __repr__(self) -> str:
         return constructor_call(self, self._parameters_shown)
@@ -152,3 +157,19 @@ class GramianWeightedAggregator(WeightedAggregator):
                 "made with, set its parameters or make a GramianWeightedAggregator of the other."
             )
         super().__setattr__(name, value)
+
+
+class StatefulGramianAggregator(Stateful, GramianWeightedAggregator):
+    """A `GramianWeightedAggregator` of a weighting with memory.
+
+    Args:
+        gramian_weighting: Has `reset`.
+    """
+
+    def reset(self) -> None:
+        """Reset the weighting."""
+        if isinstance(self.gramian_weighting, Stateful):
+            self.gramian_weighting.reset()
+
+    def __str__(self) -> str:
+        return str(self.gramian_weighting).removesuffix("Weighting")

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engines.aggregation.aggregators import GramianWeightedAggregator
+from engines.aggregation.aggregators import StatefulGramianAggregator
 from engines.aggregation.records import MethodRecord, Parameter
 from engines.aggregation.scaled import TakesScaledGramian
 from engines.aggregation.upgrad import UPGradWeighting
@@ -114,8 +114,9 @@ class CRMOGMWeighting(Stateful, Weighting):
             ValueError: m has changed, `initial_weights` has not m entries, or the wrapped
                 weighting gave no finite vector.
         """
+        # Before the wrapped weighting is asked, which may have memory of its own.
+        earlier = self._earlier(len(stat)) if isinstance(stat, Tensor) and stat.ndim else None
         fresh = vector("weights of the wrapped weighting", self.weighting(stat))
-        earlier = self._earlier(len(fresh))
         if earlier is None:
             smoothed = fresh
         else:
@@ -148,9 +149,9 @@ class CRMOGMWeighting(Stateful, Weighting):
         super().__setattr__(name, value)
 
 
-def _smoothed_upgrad(alpha: float = 0.9) -> GramianWeightedAggregator:
+def _smoothed_upgrad(alpha: float = 0.9) -> StatefulGramianAggregator:
     """The aggregator with the smoothed weights of UPGrad."""
-    return GramianWeightedAggregator(_smoothed_upgrad_weighting(alpha))
+    return StatefulGramianAggregator(_smoothed_upgrad_weighting(alpha))
 
 
 def _smoothed_upgrad_weighting(alpha: float = 0.9) -> CRMOGMWeighting:

@@ -98,7 +98,7 @@ class FairGrad(GramianWeightedAggregator):
     smooth convex problem, which Newton's method solves to rounding for every scale of the
     gradients; what is not solved raises `SolverError` with the residual and the steps taken.
     Ending early would break the promise above, so `max_iters` counts only where it is more than
-    100; 5 steps are usual, 60 near Pareto-stationary points.
+    100; 5 steps are usual, some hundred where gradients balance.
 
     Where the gradients, or some of them, have a combination with positive weights that is 0, the
     equation has no solution. As such a point is approached, what those gradients gain goes to 0:

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engines.aggregation.aggregators import GramianWeightedAggregator
+from engines.aggregation.aggregators import StatefulGramianAggregator
 from engines.aggregation.product import ProductWeighting
 from engines.aggregation.records import MethodRecord, Parameter
 from engines.aggregation.validation import non_negative, positive
@@ -117,9 +117,9 @@ class MoDoWeighting(Stateful, ProductWeighting):
         return moved
 
 
-def _of_one_batch(gamma: float = 0.1, rho: float = 0.1) -> GramianWeightedAggregator:
+def _of_one_batch(gamma: float = 0.1, rho: float = 0.1) -> StatefulGramianAggregator:
     """The aggregator that takes both batches to be the same, as one Jacobian says no more."""
-    return GramianWeightedAggregator(MoDoWeighting(gamma, rho))
+    return StatefulGramianAggregator(MoDoWeighting(gamma, rho))
 
 
 RECORD = MethodRecord(

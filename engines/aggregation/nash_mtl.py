@@ -158,7 +158,7 @@ class NashMTL(Stateful, GramianWeightedAggregator):
     equation is the optimality condition of one smooth convex problem, which Newton's method
     solves to rounding, so a call does not depend on earlier ones while weights are computed at
     every call; what is not solved raises `SolverError`. `optim_niter` counts only where it is
-    more than 100 steps: 5 are usual, 25 near Pareto-stationary points.
+    more than 100 steps: 5 are usual, some hundred where gradients balance.
 
     Weights are computed at the first call after `reset` and at every k-th from there, k being
     `update_weights_every`; the calls between take the same α, each with its own clipping, and may

@@ -185,7 +185,12 @@ class PCDWeighting(Stateful, SolvedWeighting):
         squared = float(units @ cosines @ units)
         noise = _ROUNDINGS * self._resolution * np.sqrt(len(units)) * float(units @ units)
         if squared <= noise:
-            return np.zeros(len(norms))
+            # Where progress is asked for, a point of no length has none to give: the secondary
+            # objectives are opposed up to rounding, and are left out as where they are exactly.
+            if not (fractions > 0).any():
+                return np.zeros(len(norms))
+            units[:] = 0.0
+            units[0], squared = 1.0, 1.0
         return np.asarray(units / np.sqrt(squared) * (norms[0] / norms))
 
 

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engines.aggregation.aggregators import GramianWeightedAggregator
+from engines.aggregation.aggregators import StatefulGramianAggregator
 from engines.aggregation.naming import vector_suffix
 from engines.aggregation.preferences import Preferences
 from engines.aggregation.product import ProductWeighting
@@ -171,9 +171,9 @@ def _of_one_batch(
     n_iter: int = 20,
     lambda_: float = 0.3,
     pref_vector: Tensor | None = None,
-) -> GramianWeightedAggregator:
+) -> StatefulGramianAggregator:
     """The aggregator that takes both batches to be the same, as one Jacobian says no more."""
-    return GramianWeightedAggregator(SDMGradWeighting(lr, momentum, n_iter, lambda_, pref_vector))
+    return StatefulGramianAggregator(SDMGradWeighting(lr, momentum, n_iter, lambda_, pref_vector))
 
 
 RECORD = MethodRecord(

@@ -50,7 +50,7 @@ class UPGrad(ProjectionAggregator):
 
     Two things differ from the paper's experiments: the Gramian is scaled to unit diagonal before
     solving, and what is solved is the unregularized problem, to the rounding of the Gramian. So
-    the promise holds at any ratio of gradient lengths that float64 resolves. What a Gramian
+    the promise holds for gradients whose lengths differ up to 1e150 times. What a Gramian
     cannot tell no solver can: where two gradients are opposed to within an angle θ (in radians),
     the direction is known to some 1e-14/θ² of the longest gradient, and below 1e-8 the two count
     as exactly opposed.

@@ -1,6 +1,7 @@
 """Checks of inputs and of constructor parameters, each with one message form."""
 
 import math
+import operator
 from collections.abc import Sequence
 from numbers import Real
 
@@ -88,10 +89,10 @@ def non_negative(name: str, value: float) -> float:
         TypeError: No real number.
         ValueError: Negative, NaN or infinite.
     """
-    _check_real(name, value)
-    if not (math.isfinite(value) and value >= 0):
+    number = _real(name, value)
+    if not (math.isfinite(number) and number >= 0):
         raise ValueError(f"got {name}={value}, expected a finite number >= 0, pass one.")
-    return value
+    return value if type(value) in (int, float) else number
 
 
 def positive(name: str, value: float) -> float:
@@ -108,10 +109,10 @@ def positive(name: str, value: float) -> float:
         TypeError: No real number.
         ValueError: 0, negative, NaN or infinite.
     """
-    _check_real(name, value)
-    if not (math.isfinite(value) and value > 0):
+    number = _real(name, value)
+    if not (math.isfinite(number) and number > 0):
         raise ValueError(f"got {name}={value}, expected a finite number > 0, pass one.")
-    return value
+    return value if type(value) in (int, float) else number
 
 
 def fraction(name: str, value: float, *, below_one: bool = False) -> float:
@@ -129,11 +130,11 @@ def fraction(name: str, value: float, *, below_one: bool = False) -> float:
         TypeError: No real number.
         ValueError: Outside the range, or NaN.
     """
-    _check_real(name, value)
-    if not (0 <= value < 1 or (value == 1 and not below_one)):
+    number = _real(name, value)
+    if not (0 <= number < 1 or (number == 1 and not below_one)):
         end = "1)" if below_one else "1]"
         raise ValueError(f"got {name}={value}, expected a number in [0, {end}, pass one.")
-    return value
+    return value if type(value) in (int, float) else number
 
 
 def whole(name: str, value: int, least: int) -> int:
@@ -151,11 +152,15 @@ def whole(name: str, value: int, least: int) -> int:
         TypeError: No integer.
         ValueError: Below `least`.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
         raise TypeError(f"got {name}={value!r}, expected an integer >= {least}, pass one.")
-    if value < least:
+    if number < least:
         raise ValueError(f"got {name}={value}, expected an integer >= {least}, pass one.")
-    return value
+    return number
 
 
 def one_of(name: str, value: str, choices: Sequence[str]) -> str:
@@ -244,7 +249,11 @@ def check_rows(method: str, m: int, least: int, reason: str) -> None:
         )
 
 
-def _check_real(name: str, value: object) -> None:
-    """Refuse what is no real number."""
+def _real(name: str, value: object) -> float:
+    """A real number as a float; infinite where it is too large for one."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"got {name}={value!r}, expected a real number, pass one.")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

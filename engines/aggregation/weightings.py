@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from engines.aggregation.constants import outside_autograd
 from engines.aggregation.naming import constructor_call
+from engines.aggregation.registering import unregistered
 from engines.aggregation.validation import check_finite_rows, check_gramian, check_matrix
 
 Array = NDArray[np.float64]
@@ -50,6 +51,13 @@ class Weighting(nn.Module, ABC):
         """
         weights: Tensor = super().__call__(stat)
         return weights
+
+    def __class_getitem__(cls, statistic: object) -> type["Weighting"]:
+        """The class itself: ``Weighting[Tensor]`` in a script says what it is a weighting of."""
+        return cls
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, unregistered(self, name, value))
 
     def __lshift__(self, fn: Callable[[Tensor], Tensor]) -> "Weighting":
         return _Composition(self, fn)

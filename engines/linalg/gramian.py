@@ -172,7 +172,8 @@ def unit_diagonal(gramian: Array) -> tuple[Array, Array]:
             f"got {diagonal[row]:.3g} on the diagonal of a Gramian (row {row}), expected squared "
             "norms, pass J Jᵀ."
         )
-    norms = np.sqrt(diagonal)
+    # A square below the normal numbers has lost its digits.
+    norms = np.sqrt(np.where(diagonal < np.finfo(np.float64).tiny, 0.0, diagonal))
     inverse = np.zeros_like(norms)
     np.divide(1.0, norms, out=inverse, where=norms > 0)
     # One factor at a time: the product of two norms can leave the range of float64.
@@ -204,7 +205,8 @@ def nearest_psd(cosines: Array) -> Array:
     if values[0] < -_INDEFINITE_SHARE * values[-1]:
         raise ValueError(
             f"got a matrix with eigenvalues from {values[0]:.3g} to {values[-1]:.3g} after "
-            "scaling to unit diagonal, expected a positive semidefinite Gramian, pass J Jᵀ."
+            "scaling to unit diagonal, expected a positive semidefinite Gramian, pass J Jᵀ, in "
+            "float32 or wider where the gradients are short."
         )
     clipped = product(vectors * np.maximum(values, 0.0), vectors.T)
     return 0.5 * (clipped + clipped.T)

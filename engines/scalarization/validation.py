@@ -90,7 +90,7 @@ def shape_of(shape: int | Sequence[int]) -> tuple[int, ...]:
         ValueError: A size below 1.
     """
     try:
-        sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+        sizes = (shape,) if hasattr(shape, "__index__") else tuple(shape)
         if any(isinstance(size, bool) for size in sizes):
             raise TypeError
         sizes = tuple(operator.index(size) for size in sizes)

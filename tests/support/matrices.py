@@ -120,6 +120,24 @@ def nearly_opposed(m: int, gap: float, seed: int) -> Array:
     return matrix
 
 
+def few_entries(m: int, n: int, seed: int) -> Array:
+    """Rows with two entries each, as sparse features give: many are equal, opposed or dependent.
+
+    Args:
+        m: Rows.
+        n: Columns, at least 2.
+        seed: Of the random generator.
+
+    Returns:
+        Shape [m, n].
+    """
+    rng = np.random.default_rng([seed, m, n])
+    matrix = np.zeros((m, n))
+    for row in matrix:
+        row[rng.choice(n, 2, replace=False)] = rng.normal()
+    return matrix
+
+
 def exact_projection(gramian: Array, row: Array) -> Array:
     """Minimise wᵀGw subject to w >= u without rounding, by trying every active set.
 

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engines import Stateful
 from engines.aggregation import METHODS, Aggregator, MethodRecord, Weighting
 
 RECORDS = tuple(METHODS.values())
@@ -46,10 +45,3 @@ def aggregate(record: MethodRecord, matrix: Tensor, **parameters: Any) -> Tensor
 def statistic(record: MethodRecord, matrix: Tensor) -> Tensor:
     """What the method's weighting is given for a Jacobian."""
     return matrix if record.statistic == "jacobian" else matrix @ matrix.T
-
-
-def reset(aggregates: Aggregator) -> None:
-    """Reset an aggregator, or the weighting that a GramianWeightedAggregator was made of."""
-    owner = aggregates if isinstance(aggregates, Stateful) else aggregates.gramian_weighting
-    assert isinstance(owner, Stateful)
-    owner.reset()

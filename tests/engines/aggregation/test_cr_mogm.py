@@ -11,6 +11,7 @@ from engines.aggregation import (
     ConstantWeighting,
     CRMOGMWeighting,
     ExcessMTLWeighting,
+    GradVacWeighting,
     GramianWeightedAggregator,
     MeanWeighting,
     MGDAWeighting,
@@ -250,3 +251,12 @@ def test_later_directions_may_conflict() -> None:
     aggregator(torch.eye(2, dtype=torch.float64))
     matrix = torch.tensor([[3.0, 0.0], [-1.0, 0.1]], dtype=torch.float64)
     assert float((matrix @ aggregator(matrix)).min()) < 0
+
+
+def test_a_call_that_raises_leaves_the_wrapped_memory_alone() -> None:
+    weighting = CRMOGMWeighting(GradVacWeighting(generator=torch.Generator().manual_seed(0)))
+    weighting(torch.eye(2) + 0.5)
+    before = weighting.weighting.get_extra_state()["_usual_cosines"].clone()
+    with pytest.raises(ValueError, match="3 objectives after 2"):
+        weighting(torch.eye(3) + 0.5)
+    assert torch.equal(weighting.weighting.get_extra_state()["_usual_cosines"], before)

@@ -16,7 +16,7 @@ from engines.aggregation import (
     WeightedAggregator,
 )
 from engines.errors import NonDifferentiableError, NonFiniteGradientError
-from tests.support.matrices import sample
+from tests.support.matrices import few_entries, sample
 from tests.support.methods import (
     DIFFERENTIABLE,
     NEEDS_A_ROW,
@@ -180,6 +180,40 @@ def test_gramians_rounded_to_bfloat16(record: MethodRecord) -> None:
         matrix = torch.randn(m, m // 2, generator=torch.Generator().manual_seed(m))
         rounded = (matrix @ matrix.T).bfloat16()
         assert torch.isfinite(weighting(record, m)(rounded)).all()
+
+
+@EVERY
+def test_inference_mode_leaves_nothing_behind(record: MethodRecord) -> None:
+    matrix = mildly_conflicting()
+    aggregates = aggregator(record, 5)
+    with torch.inference_mode():
+        aggregates(matrix)
+    assert torch.isfinite(aggregates(matrix)).all()
+
+
+@EVERY
+def test_another_default_device_is_no_trouble(record: MethodRecord) -> None:
+    matrix = mildly_conflicting()
+    expected = aggregate(record, matrix)
+    aggregates = aggregator(record, 5)
+    with torch.device("meta"):
+        found = aggregates(matrix)
+    assert torch.equal(found, expected)
+
+
+@EVERY
+def test_a_row_whose_square_is_no_float64(record: MethodRecord) -> None:
+    matrix = mildly_conflicting()
+    matrix[1] *= 1e-155
+    assert torch.isfinite(aggregate(record, matrix)).all()
+
+
+@WEIGHED
+@pytest.mark.parametrize("m", [24, 32, 64])
+def test_gradients_with_few_entries(record: MethodRecord, m: int) -> None:
+    # Many are equal, opposed or dependent, and least squares meets ties at every step.
+    matrix = torch.from_numpy(few_entries(m, m - 4, seed=0))
+    assert torch.isfinite(aggregate(record, matrix)).all()
 
 
 @EVERY

@@ -251,3 +251,11 @@ def test_set_parameters_take_effect() -> None:
     assert aggregator.gramian_weighting.beta == 0.5
     found = aggregator(wide([[1.0, 0.0], [0.0, 7.0]]))
     torch.testing.assert_close(found, wide([[2 / 5**0.5, 1 / 5**0.5]])[0], rtol=1e-13, atol=0)
+
+
+def test_secondary_gradients_opposed_up_to_rounding_leave_the_primary() -> None:
+    # Opposed within 6e-8: no direction gives both progress that the Gramian could tell.
+    matrix = np.random.default_rng(36).normal(size=(3, 3))
+    matrix[2] = -matrix[1] + 6e-8 * matrix[2]
+    direction = PCD(tau=0.5)(torch.from_numpy(matrix))
+    torch.testing.assert_close(direction, torch.from_numpy(matrix[0]))

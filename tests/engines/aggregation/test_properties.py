@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from engines.aggregation import METHODS, MGDA, PROPERTIES, DualProj, MethodRecord, UPGrad
-from tests.support.matrices import SampledMatrix, sample, sampled_matrices
+from tests.support.matrices import SampledMatrix, few_entries, sample, sampled_matrices
 from tests.support.methods import (
     RECORDS,
     aggregate,
     aggregator,
     named,
-    reset,
     seeded,
     statistic,
     weighting,
@@ -82,6 +81,14 @@ def test_non_conflicting_with_many_objectives(
 ) -> None:
     matrix = torch.from_numpy(sample(shape, ratio, "random", seed=3).matrix)
     assert worst_conflict(matrix, method(solver=solver)(matrix)) >= -ALLOWED[torch.float64]
+
+
+@pytest.mark.parametrize("shape", [(8, 6), (16, 12), (24, 20), (64, 60)])
+@pytest.mark.parametrize("record", that(non_conflicting=True), ids=named)
+def test_non_conflicting_with_few_entries(record: MethodRecord, shape: tuple[int, int]) -> None:
+    for seed in range(8):
+        matrix = torch.from_numpy(few_entries(*shape, seed))
+        assert worst_conflict(matrix, aggregate(record, matrix)) >= -ALLOWED[torch.float64]
 
 
 @pytest.mark.parametrize("max_iters", [1, 100])
@@ -230,7 +237,7 @@ def test_a_stateful_method_remembers_until_reset(record: MethodRecord) -> None:
     aggregates = aggregator(record, 5, **options)
     found = aggregates(first)
     assert not torch.equal(aggregates(other), aggregate(record, other, **options))
-    reset(aggregates)
+    aggregates.reset()
     if record.random:
         aggregates.generator = seeded()
     assert torch.equal(aggregates(first), found)
@@ -266,6 +273,22 @@ def test_a_refused_call_leaves_the_state_alone(record: MethodRecord) -> None:
     assert torch.equal(aggregates(other), twin(other))
 
 
+@pytest.mark.parametrize("record", that(stateful=True), ids=named)
+def test_a_checkpoint_does_not_change_with_later_calls(record: MethodRecord) -> None:
+    first, other, last = (
+        torch.from_numpy(sample((5, 20, 5), 1.0, "random", seed).matrix) for seed in range(3)
+    )
+    aggregates, twin = aggregator(record, 5), aggregator(record, 5)
+    aggregates(first)
+    state = aggregates.state_dict()
+    if record.random:
+        aggregates.generator, twin.generator = seeded(), seeded()
+    aggregates(other)
+    twin.load_state_dict(state)
+    twin(other)
+    torch.testing.assert_close(twin(last), aggregates(last), rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("record", that(random=True), ids=named)
 def test_a_random_method_follows_its_generator(record: MethodRecord) -> None:
     matrix = torch.from_numpy(sample((6, 3, 3), 1.0, "strong", seed=1).matrix)
@@ -275,7 +298,7 @@ def test_a_random_method_follows_its_generator(record: MethodRecord) -> None:
     assert not torch.equal(first, second)
     generator.manual_seed(0)
     if record.stateful:
-        reset(aggregates)
+        aggregates.reset()
     assert torch.equal(aggregates(matrix), first)
     torch.manual_seed(0)
     assert torch.equal(record.aggregator(6)(matrix), first)

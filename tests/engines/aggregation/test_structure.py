@@ -3,10 +3,14 @@
 import copy
 import inspect
 import pickle
+from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import engines.aggregation as aggregation
 from engines import Stateful
@@ -15,9 +19,12 @@ from engines.aggregation import (
     MGDA,
     PROPERTIES,
     Aggregator,
+    Constant,
     DualProj,
     DualProjWeighting,
     Flattening,
+    GradVac,
+    KrumWeighting,
     MeanWeighting,
     MethodRecord,
     MGDAWeighting,
@@ -132,11 +139,50 @@ def test_every_parameter_can_be_set_and_is_checked_then(record: MethodRecord) ->
 
 @EVERY
 def test_reset_belongs_to_what_has_memory(record: MethodRecord) -> None:
-    assert isinstance(record.aggregator(5), Stateful) is (
-        record.stateful and record.name not in WEIGHTINGS_ONLY
-    )
+    assert isinstance(record.aggregator(5), Stateful) is record.stateful
     if record.make_weighting is not None:
         assert isinstance(record.weighting(5), Stateful) is record.stateful
+
+
+@EVERY
+def test_an_aggregator_is_called_by_its_name(record: MethodRecord) -> None:
+    # CAGrad0.5, 2.0-FairGrad, TM1 for TrimmedMean(1).
+    shown = {"TrimmedMean": "TM"}.get(record.name, record.name)
+    assert shown in str(record.aggregator(5))
+
+
+def test_whole_numbers_and_numbers_of_other_libraries_are_taken() -> None:
+    assert KrumWeighting(np.int64(1)).n_byzantine == 1
+    assert type(MGDA(max_iters=np.int32(7)).max_iters) is int
+    assert MGDA(epsilon=Fraction(1, 8)).epsilon == 0.125
+    assert type(GradVac(eps=np.float32(0.5)).eps) is float
+    with pytest.raises(ValueError, match="epsilon"):
+        MGDA(epsilon=10**400)
+
+
+@pytest.mark.parametrize("kind", [torch.nn.Parameter, torch.nn.Buffer])
+def test_parameters_and_buffers_are_checked_and_not_registered(
+    kind: Callable[[Tensor], Tensor],
+) -> None:
+    with pytest.raises(ValueError, match="NaN or infinity in pref_vector"):
+        UPGrad(kind(torch.tensor([float("nan"), 1.0])))
+    with pytest.raises(ValueError, match="weights of shape"):
+        Constant(kind(torch.ones(2, 2)))
+    aggregator = UPGrad(kind(torch.tensor([1.0, 3.0])))
+    assert torch.equal(aggregator(torch.eye(2)), torch.tensor([1.0, 3.0]))
+    aggregator.pref_vector = torch.ones(2)
+    aggregator.pref_vector = kind(torch.tensor([3.0, 1.0]))
+    assert torch.equal(aggregator(torch.eye(2)), torch.tensor([3.0, 1.0]))
+    assert not list(aggregator.parameters())
+    assert not aggregator.state_dict()
+
+
+def test_a_script_may_say_what_a_weighting_is_of() -> None:
+    class Own(Weighting[Tensor]):
+        def forward(self, stat: Tensor, /) -> Tensor:
+            return torch.ones(len(stat))
+
+    assert torch.equal(WeightedAggregator(Own())(torch.eye(2)), torch.ones(2))
 
 
 @EVERY
