@@ -1,6 +1,7 @@
 """Time of every weighting, and of UPGrad against quadprog row by row, turn by turn in one run."""
 
 import importlib
+import sys
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -175,7 +176,7 @@ def _calls(m: int, other: Any) -> dict[str, Call]:
             continue
         given = jacobian if record.statistic == "jacobian" else gramian
         calls[record.name] = _call(record.weighting(m), given)
-        theirs = _theirs(other, record, m)
+        theirs = _theirs(other, record, m, given)
         if theirs is not None:
             calls[f"torchjd {record.name}"] = _call(theirs, given)
     calls["quadprog row by row"] = lambda: row_by_row(gramian)
@@ -190,14 +191,18 @@ def _call(weighting: Callable[[Tensor], Tensor], given: Tensor) -> Call:
     return lambda: weighting(given)
 
 
-def _theirs(other: Any, record: MethodRecord, m: int) -> Callable[[Tensor], Tensor] | None:
-    """Torchjd's weighting of the same name; None without one, or without what it depends on."""
+def _theirs(
+    other: Any, record: MethodRecord, m: int, given: Tensor
+) -> Callable[[Tensor], Tensor] | None:
+    """The weighting of torchjd of that name; None without one, or where it does not run."""
     make = getattr(other, f"{record.name}Weighting", None)
     if make is None or record.name in ("MoDo", "SDMGrad", "CRMOGM"):
         return None
     try:
         made: Callable[[Tensor], Tensor] = make(**record.arguments(m))
-    except ImportError:
+        made(given)
+    except Exception as error:  # whatever it is: a missing library, a solver that failed
+        sys.stderr.write(f"torchjd {record.name} at m = {m} is left out: {error}\n")
         return None
     return made
 
