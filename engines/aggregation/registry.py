@@ -91,13 +91,16 @@ def markdown() -> str:
     """
     lines = ["| method | direction | needs | paper |", "|---|---|---|---|"]
     for record in METHODS.values():
-        formula = record.formula.replace("|", "\\|")
-        lines.append(
-            f"| `{record.name}` | {formula} | {_NEEDS[record.statistic]} | {record.paper} |"
-        )
+        needs = _NEEDS[record.statistic]
+        lines.append(f"| `{record.name}` | {_cell(record.formula)} | {needs} | {record.paper} |")
     heads = [_HEADS[name] for name in PROPERTIES]
     lines += ["", f"| method | {' | '.join(heads)} | remarks |", "|---" * (len(heads) + 2) + "|"]
     for record in METHODS.values():
         answers = ["yes" if answer else "–" for answer in record.properties.values()]
-        lines.append(f"| `{record.name}` | {' | '.join(answers)} | {record.remarks} |")
+        lines.append(f"| `{record.name}` | {' | '.join(answers)} | {_cell(record.remarks)} |")
     return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Text whose bars do not end a cell."""
+    return text.replace("|", "\\|")
