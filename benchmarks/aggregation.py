@@ -27,7 +27,9 @@ LARGEST_CHECKED = 256
 REGULARIZATION = 1e-4
 # Threads of another library's BLAS keep a core busy for so long after the call before, which no
 # training step has: there every call is of the same method.
+# Smaller matrices wake none.
 PAUSE_S = 0.03
+PAUSE_FROM = 32
 TRAINED_PROBLEM = "digits_cnn"
 TRAINED_STEPS = 20
 
@@ -56,7 +58,8 @@ def measure_aggregation(sizes: Sequence[int], repeats: int, *, peer: bool) -> Re
     other = _peer() if peer else None
     table = _Table()
     for m in sizes:
-        for name, found in _in_turn(_calls(m, other), repeats).items():
+        pause_s = PAUSE_S if m >= PAUSE_FROM else 0.0
+        for name, found in _in_turn(_calls(m, other), repeats, pause_s).items():
             table.durations.setdefault(name, {})[m] = found
         table.ratio("quadprog row by row ÷ UPGrad", "quadprog row by row", "UPGrad", m)
         for kind in _gramians(m):
@@ -217,7 +220,7 @@ def _peer() -> Any:
         ) from error
 
 
-def _in_turn(calls: dict[str, Call], repeats: int) -> dict[str, list[float]]:
+def _in_turn(calls: dict[str, Call], repeats: int, pause_s: float) -> dict[str, list[float]]:
     """Durations in ms of each call, A B C A B C …, after one call that is not counted."""
     durations: dict[str, list[float]] = {name: [] for name in calls}
     left: dict[str, int] = {}
@@ -227,7 +230,7 @@ def _in_turn(calls: dict[str, Call], repeats: int) -> dict[str, list[float]]:
     while any(left.values()):
         for name, call in calls.items():
             if left[name]:
-                time.sleep(PAUSE_S)
+                time.sleep(pause_s)
                 durations[name].append(_duration_ms(call))
                 left[name] -= 1
     return durations

@@ -57,7 +57,7 @@ def solve_batched(
         a row that conjugate gradients do not finish in 40 steps. Small matrices on a CPU: 3 to 6
         factorizations of the size of the free set for each row.
     """
-    if _is_singular(cosines):
+    if is_singular(cosines):
         found = rows.copy()
     elif torch.device(device).type == "cpu" and len(cosines) <= _FACTORIZED_UP_TO:
         found = np.maximum(pivot(cosines, rows, rows, 0.0, _GUESSES), rows)
@@ -66,8 +66,15 @@ def solve_batched(
     return found, certificate(rows, found, product(found, cosines))
 
 
-def _is_singular(cosines: Array) -> bool:
-    """Whether a symmetric positive semidefinite matrix is singular for our purposes."""
+def is_singular(cosines: Array) -> bool:
+    """Whether a matrix is so close to singular that signs do not tell free sets.
+
+    Args:
+        cosines: C, positive semidefinite with unit diagonal, shape [m, m].
+
+    Returns:
+        Whether the smallest squared pivot of its Cholesky factor is below 1e-9.
+    """
     factor, status = cholesky(cosines)
     return bool(status != 0 or np.diagonal(factor).min() ** 2 < _SINGULAR)
 

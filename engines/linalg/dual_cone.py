@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from engines.errors import SolverError
-from engines.linalg.batched import solve_batched
+from engines.linalg.batched import is_singular, solve_batched
 from engines.linalg.goldfarb_idnani import solve_quadprog
 from engines.linalg.gramian import check_finite_gramian, nearest_psd, unit_diagonal
 from engines.linalg.kkt import REFUSED, Certificate, refused
@@ -15,8 +15,10 @@ Array = NDArray[np.float64]
 
 SOLVERS = ("auto", "quadprog", "batched")
 
-# Measured crossing point of the two solvers, for all m rows of UPGrad and for the one of DualProj.
+# Measured crossing points of the two solvers, the second for singular matrices, whose rows the
+# batched one leaves to least squares.
 _BATCHED_FROM = 24
+_SINGULAR_BATCHED_FROM = 64
 # Two units in the last place of the diagonal, about what computing a Gramian leaves in it. Where
 # gradients are opposed to within 1e-8 it keeps the weights from growing until the direction is
 # rounding only; half of it was too little for that.
@@ -101,7 +103,9 @@ def solve_unit(
         SolverError: quadprog gave up; the message has its status.
     """
     if solver == "auto":
-        solver = "batched" if len(cosines) >= _BATCHED_FROM else "quadprog"
+        m = len(cosines)
+        many = m >= _SINGULAR_BATCHED_FROM or (m >= _BATCHED_FROM and not is_singular(cosines))
+        solver = "batched" if many else "quadprog"
     if solver == "batched":
         return solve_batched(cosines, rows, device)
     return solve_quadprog(cosines, rows)

@@ -270,6 +270,10 @@ def test_auto_takes_the_solver_for_the_size(monkeypatch: pytest.MonkeyPatch) -> 
             return leave_the_rows(cosines, rows)
 
         monkeypatch.setattr(dual_cone, f"solve_{name}", note)
-    for m in (2, 16, 128):
+    for m in (2, 16, 32, 128):
         project_rows(np.eye(m), np.eye(m))
-    assert taken == ["quadprog", "quadprog", "batched"]
+    assert taken == ["quadprog", "quadprog", "batched", "batched"]
+    taken.clear()
+    for m in (32, 128):
+        project_rows(np.ones((m, m)), np.eye(m))
+    assert taken == ["quadprog", "batched"]
