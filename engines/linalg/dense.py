@@ -81,6 +81,24 @@ def eigh(matrix: Array) -> tuple[Array, Array]:
     return np.asarray(found[0].numpy()), np.asarray(found[1].numpy())
 
 
+def qr(matrix: Array) -> tuple[Array, Array]:
+    """An orthogonal and a triangular factor.
+
+    Args:
+        matrix: Shape [k, r], k >= r.
+
+    Returns:
+        Q with orthonormal columns, shape [k, r], and the upper triangular R, shape [r, r].
+
+    Cost: 2 k r² multiply-adds.
+    """
+    if max(matrix.shape, default=0) <= _SMALL_SPECTRUM:
+        left, right = np.linalg.qr(matrix)
+        return np.asarray(left), np.asarray(right)
+    found = torch.linalg.qr(torch.from_numpy(matrix))
+    return np.asarray(found[0].numpy()), np.asarray(found[1].numpy())
+
+
 def svd(matrix: Array) -> tuple[Array, Array, Array]:
     """Singular values and vectors.
 
