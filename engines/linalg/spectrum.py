@@ -97,9 +97,6 @@ def graded_factor(spectrum: CosineSpectrum) -> GradedFactor:
     Returns:
         Q, R and the lengths, with G = Q R Rᵀ Qᵀ times the square of the longest length.
 
-    Raises:
-        SolverError: LAPACK failed.
-
     Source: Cox & Higham, Stability of Householder QR factorization for weighted least squares
         problems, 1998: row sorting; columns are sorted by length instead of pivoted.
     Cost: 2 k r² multiply-adds.
