@@ -3,7 +3,7 @@
 import importlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -59,16 +59,17 @@ def measure_aggregation(sizes: Sequence[int], repeats: int, *, peer: bool) -> Re
     table = _Table()
     for m in sizes:
         pause_s = PAUSE_S if m >= PAUSE_FROM else 0.0
-        for name, found in _in_turn(_calls(m, other), repeats, pause_s).items():
+        gramians = _gramians(m)
+        for name, found in _in_turn(_calls(m, gramians, other), repeats, pause_s).items():
             table.durations.setdefault(name, {})[m] = found
         table.ratio("quadprog row by row ÷ UPGrad", "quadprog row by row", "UPGrad", m)
-        for kind in _gramians(m):
+        for kind in gramians:
             if kind:
                 plain, ours = f"quadprog row by row, {kind}", f"UPGrad, {kind}"
                 table.ratio(f"{plain} ÷ UPGrad", plain, ours, m)
         table.ratio("torchjd UPGrad ÷ UPGrad", "torchjd UPGrad", "UPGrad", m)
         if m <= LARGEST_CHECKED:
-            _check(table, m)
+            _check(table, m, gramians)
     return Report(
         title="Median time of one call in ms, or as a multiple; error relative to the longest "
         "gradient. Gradients are Gaussian, 8 entries for each objective, unless named otherwise",
@@ -78,9 +79,9 @@ def measure_aggregation(sizes: Sequence[int], repeats: int, *, peer: bool) -> Re
     )
 
 
-def _check(table: "_Table", m: int) -> None:
+def _check(table: "_Table", m: int, gramians: Mapping[str, Tensor]) -> None:
     """Note how far UPGrad's update and that of quadprog row by row are from the exact one."""
-    for kind, gramian in _gramians(m).items():
+    for kind, gramian in gramians.items():
         suffix = f", {kind}" if kind else ""
         exact = UPGradWeighting(solver="quadprog")(gramian)
         for name, weights in (
@@ -169,10 +170,9 @@ def _gramians(m: int) -> dict[str, Tensor]:
     return found
 
 
-def _calls(m: int, other: Any) -> dict[str, Call]:
+def _calls(m: int, gramians: Mapping[str, Tensor], other: Any) -> dict[str, Call]:
     """What is timed at m objectives."""
-    jacobian = _jacobian(m, 8 * m)
-    gramian = compute_gramian(jacobian)
+    jacobian, gramian = _jacobian(m, 8 * m), gramians[""]
     calls: dict[str, Call] = {}
     for record in METHODS.values():
         if record.make_weighting is None or m < record.least_objectives:
@@ -183,7 +183,7 @@ def _calls(m: int, other: Any) -> dict[str, Call]:
         if theirs is not None:
             calls[f"torchjd {record.name}"] = _call(theirs, given)
     calls["quadprog row by row"] = lambda: row_by_row(gramian)
-    for kind, special in _gramians(m).items():
+    for kind, special in gramians.items():
         if kind:
             calls[f"UPGrad, {kind}"] = _call(UPGradWeighting(), special)
             calls[f"quadprog row by row, {kind}"] = _call(row_by_row, special)

@@ -88,7 +88,7 @@ class GradVacWeighting(Stateful, Randomness, SolvedWeighting):
         m = len(norms)
         usual = self._remembered(m)
         every = np.arange(m)
-        orders = self._orders(m)
+        orders = self.orders(m)
         # Of gradients of length 1, so that eps means the same for all and lengths cancel.
         combinations = np.eye(m)
         products = cosines.copy()  # of each combination with every gradient
@@ -126,14 +126,6 @@ class GradVacWeighting(Stateful, Randomness, SolvedWeighting):
         if self._usual_cosines is None or len(self._usual_cosines) != m:
             return np.zeros((m, m))
         return np.array(self._usual_cosines.numpy())
-
-    def _orders(self, m: int) -> NDArray[np.int64]:
-        """For each objective a random order of all objectives, shape [m, m]."""
-        device = self.random_device()
-        orders = [torch.randperm(m, generator=self.generator, device=device) for _ in range(m)]
-        if m == 0:
-            return np.zeros((0, 0), dtype=np.int64)
-        return np.asarray(torch.stack(orders).cpu().numpy())
 
     def __repr__(self) -> str:
         return constructor_call(self, ("beta", "eps", *self.shown_generator()))

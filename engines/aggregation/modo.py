@@ -1,16 +1,13 @@
 """MoDo: weights that follow the shortest combination, one unbiased step a call."""
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from engines.aggregation.aggregators import StatefulGramianAggregator
 from engines.aggregation.product import ProductWeighting
 from engines.aggregation.records import MethodRecord, Parameter
 from engines.aggregation.validation import non_negative, positive
 from engines.linalg import check_finite_gramian, project_onto_simplex
-from engines.stateful import Stateful
 
 Array = NDArray[np.float64]
 
@@ -18,7 +15,7 @@ Array = NDArray[np.float64]
 _LONGEST_STEP = 1e200
 
 
-class MoDoWeighting(Stateful, ProductWeighting):
+class MoDoWeighting(ProductWeighting):
     """One projected step towards the weights of the shortest combination, at each call.
 
     λ ← Π(λ - γ(Mλ + ρλ)), where Π projects onto {λ : λ ≥ 0, Σλ = 1} and M = J₁J₂ᵀ is the product
@@ -58,13 +55,11 @@ class MoDoWeighting(Stateful, ProductWeighting):
     """
 
     _parameters_shown = ("gamma", "rho")
-    _state_names = ("_weights",)
 
     def __init__(self, gamma: float = 0.1, rho: float = 0.1) -> None:
         super().__init__()
         self.gamma = gamma
         self.rho = rho
-        self.reset()
 
     @property
     def gamma(self) -> float:
@@ -84,10 +79,6 @@ class MoDoWeighting(Stateful, ProductWeighting):
     def rho(self, value: float) -> None:
         self._rho = non_negative("rho", value)
 
-    def reset(self) -> None:
-        """Start again from equal weights."""
-        self._weights: Tensor | None = None
-
     def solve(self, gramian: Array) -> Array:
         """Take one step.
 
@@ -102,10 +93,7 @@ class MoDoWeighting(Stateful, ProductWeighting):
         """
         check_finite_gramian(gramian)
         m = len(gramian)
-        if self._weights is None or len(self._weights) != m:
-            weights = np.full(m, 1.0 / max(1, m))
-        else:
-            weights = self._weights.numpy()
+        weights = self.remembered(m)
         size = float(np.abs(gramian).max(initial=0.0))
         slope = (gramian / size if size > 0 else gramian) @ weights
         with np.errstate(over="ignore", under="ignore"):
@@ -113,7 +101,7 @@ class MoDoWeighting(Stateful, ProductWeighting):
             step = self.gamma * np.ldexp(size, -2 * self.gramian_exponent)
         shrunk = weights * (1.0 - min(self.gamma * self.rho, _LONGEST_STEP))
         moved = project_onto_simplex(shrunk - min(float(step), _LONGEST_STEP) * slope)
-        self._weights = torch.from_numpy(moved.copy())
+        self.remember(moved)
         return moved
 
 

@@ -49,7 +49,7 @@ class PCGradWeighting(Randomness, SolvedWeighting):
         cosines, norms = unit_diagonal(gramian)
         m = len(norms)
         every = np.arange(m)
-        orders = self._orders(m)
+        orders = self.orders(m)
         combinations = np.eye(m)
         for step in range(m):
             other = orders[:, step]
@@ -59,14 +59,6 @@ class PCGradWeighting(Randomness, SolvedWeighting):
         inverse = np.zeros(m)
         np.divide(1.0, norms, out=inverse, where=norms > 0)
         return np.asarray((combinations * (norms[:, None] * inverse)).sum(axis=0))
-
-    def _orders(self, m: int) -> NDArray[np.int64]:
-        """For each objective a random order of all objectives, shape [m, m]."""
-        device = self.random_device()
-        orders = [torch.randperm(m, generator=self.generator, device=device) for _ in range(m)]
-        if m == 0:
-            return np.zeros((0, 0), dtype=np.int64)
-        return np.asarray(torch.stack(orders).cpu().numpy())
 
     def __repr__(self) -> str:
         return constructor_call(self, self.shown_generator())

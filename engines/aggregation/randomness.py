@@ -1,6 +1,8 @@
 """The one keyword of every random method: where its random numbers come from."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 
@@ -28,6 +30,21 @@ class Randomness(nn.Module):
     def random_device(self) -> torch.device:
         """Where `generator` draws its numbers."""
         return torch.device("cpu") if self.generator is None else self.generator.device
+
+    def orders(self, m: int) -> NDArray[np.int64]:
+        """For each of m objectives a random order of all of them.
+
+        Args:
+            m: Number of objectives.
+
+        Returns:
+            One order per row, shape [m, m].
+        """
+        device = self.random_device()
+        drawn = [torch.randperm(m, generator=self.generator, device=device) for _ in range(m)]
+        if m == 0:
+            return np.zeros((0, 0), dtype=np.int64)
+        return np.asarray(torch.stack(drawn).cpu().numpy())
 
     def shown_generator(self) -> tuple[str, ...]:
         """What a printed form adds: ``("generator",)`` if one was given, else nothing."""

@@ -1,7 +1,6 @@
 """SDMGrad: the shortest combination, drawn towards a preferred one."""
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -12,7 +11,6 @@ from engines.aggregation.product import ProductWeighting
 from engines.aggregation.records import MethodRecord, Parameter
 from engines.aggregation.validation import fraction, non_negative, positive, whole
 from engines.linalg import check_finite_gramian, project_onto_simplex
-from engines.stateful import Stateful
 
 Array = NDArray[np.float64]
 
@@ -20,7 +18,7 @@ Array = NDArray[np.float64]
 _LONGEST_STEP = 1e200
 
 
-class SDMGradWeighting(Stateful, Preferences, ProductWeighting):
+class SDMGradWeighting(Preferences, ProductWeighting):
     """Weights (w + λw̃)/(1 + λ), with w moving towards argmin ½|Jᵀ(w + λw̃)|².
 
     w lies in {w : w ≥ 0, Σw = 1} and w̃ is the preference vector. Each call takes `n_iter` steps of
@@ -63,7 +61,6 @@ class SDMGradWeighting(Stateful, Preferences, ProductWeighting):
     """
 
     _parameters_shown = ("lr", "momentum", "n_iter", "lambda_", "pref_vector")
-    _state_names = ("_weights",)
 
     def __init__(
         self,
@@ -79,7 +76,6 @@ class SDMGradWeighting(Stateful, Preferences, ProductWeighting):
         self.n_iter = n_iter
         self.lambda_ = lambda_
         self.pref_vector = pref_vector
-        self.reset()
 
     @property
     def lr(self) -> float:
@@ -117,10 +113,6 @@ class SDMGradWeighting(Stateful, Preferences, ProductWeighting):
     def lambda_(self, value: float) -> None:
         self._lambda = non_negative("lambda_", value)
 
-    def reset(self) -> None:
-        """Start again from equal weights; another number of objectives does so too."""
-        self._weights: Tensor | None = None
-
     def solve(self, gramian: Array) -> Array:
         """Take the steps of one call.
 
@@ -138,16 +130,13 @@ class SDMGradWeighting(Stateful, Preferences, ProductWeighting):
         m = len(gramian)
         equal = 1.0 / max(1, m)
         wanted = self.lambda_ * self.preferences(m, equal)
-        if self._weights is None or len(self._weights) != m:
-            weights = np.full(m, equal)
-        else:
-            weights = self._weights.numpy()
+        weights = self.remembered(m)
         slopes, length = self._scaled(gramian)
         velocity = np.zeros(m)
         for _ in range(self.n_iter):
             velocity = self.momentum * velocity + slopes @ (weights + wanted)
             weights = project_onto_simplex(weights - length * velocity)
-        self._weights = torch.from_numpy(weights.copy())
+        self.remember(weights)
         return (weights + wanted) / (1.0 + self.lambda_)
 
     def _scaled(self, product: Array) -> tuple[Array, float]:

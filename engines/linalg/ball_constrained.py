@@ -2,10 +2,9 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 
 from engines.errors import SolverError
-from engines.linalg.dense import cholesky, product
+from engines.linalg.dense import cholesky, product, solve_factored
 from engines.linalg.dual_cone import project_rows
 from engines.linalg.gramian import check_finite_gramian, nearest_psd, unit_diagonal
 from engines.linalg.non_negative import non_negative
@@ -84,7 +83,7 @@ class _Ball:
         if use.size == 0 or status != 0:
             return np.nan
         rate = np.zeros_like(multipliers)
-        rate[use] = solve_triangular(factor, solve_triangular(factor, prices, trans=1))
+        rate[use] = solve_factored(factor, prices)
         moved = product(self.factor, rate)
         reached = product(self.factor, multipliers)
         length = float(np.linalg.norm(reached))

@@ -3,13 +3,11 @@
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from scipy.linalg import lapack
 
 from engines.errors import SolverError
 from engines.linalg.balanced import split_balanced
-from engines.linalg.dense import product
+from engines.linalg.dense import cholesky, product, solve_factored
 from engines.linalg.gramian import check_finite_gramian, nearest_psd, unit_diagonal
 
 Array = NDArray[np.float64]
@@ -44,8 +42,6 @@ _NEAR = 0.5
 _NEAR_STEPS = 3
 _FAR_STEPS = 30
 _FAR_TOLERANCE = 1e-9
-# Rows up to which LAPACK starts no threads; above, torch factors (see `dense`).
-_SMALL_FACTOR = 96
 # The share of its gain that the ridge has to make up for tells a gradient that balances others
 # from one that does not (about 1e-15); on average over those that balance, it is 1.
 _SUSPICIOUS = 0.03
@@ -205,29 +201,17 @@ class _Newton:
         scaled = self._scale[:, None] * system.cosines * self._scale
         diagonal = 1.0 + (system.cosines.diagonal() + system.ridge - 1.0) * self._scale**2
         np.fill_diagonal(scaled, diagonal)
-        self._factor, self._wide, status = None, None, 0
-        if len(scaled) <= _SMALL_FACTOR:
-            self._factor, status = lapack.dpotrf(scaled)
-        else:
-            self._wide, info = torch.linalg.cholesky_ex(torch.from_numpy(scaled))
-            status = int(info)
+        self._factor, status = cholesky(scaled)
         if status != 0:
             raise SolverError(
                 f"got LAPACK status {status} factoring a Newton step among {len(scaled)} "
                 "gradients, expected a positive definite matrix, report the Gramian."
             )
 
-    def _solve(self, right: Array) -> Array:
-        """The solution of the factored system."""
-        if self._wide is None:
-            return np.asarray(lapack.dpotrs(self._factor, right)[0])
-        column = torch.from_numpy(right)[:, None]
-        return np.asarray(torch.cholesky_solve(column, self._wide)[:, 0].numpy())
-
     def move(self, rest: Array) -> Array:
         """The change of (y - s)/t that would make this rest 0 if the curves were straight."""
         system = self._system
-        change = self._scale * self._solve(-self._scale * rest)
+        change = self._scale * solve_factored(self._factor, -self._scale * rest)
         return np.asarray((change - rest - product(system.matrix, change)) / system.t)
 
 

@@ -2,10 +2,9 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 
 from engines.errors import SolverError
-from engines.linalg.dense import cholesky, product
+from engines.linalg.dense import cholesky, product, solve_factored
 from engines.linalg.gramian import check_finite_gramian, nearest_psd, unit_diagonal
 from engines.linalg.least_squares import psd_factor
 from engines.linalg.non_negative import non_negative
@@ -141,6 +140,5 @@ def _solve(block: Array, right: Array) -> Array:
     factor, status = cholesky(block)
     pivots = np.diagonal(factor)
     if status == 0 and pivots.min() > _SINGULAR * pivots.max():
-        half = solve_triangular(factor, right, trans="T", check_finite=False)
-        return np.asarray(solve_triangular(factor, half, check_finite=False))
+        return solve_factored(factor, right)
     return np.asarray(np.linalg.lstsq(block, right, rcond=None)[0])

@@ -1,8 +1,8 @@
 """All ways to combine losses, in the order in which menus and tables show them."""
 
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Mapping
 
+from engines.named import by_name
 from engines.scalarization import (
     constant,
     cosmos,
@@ -19,20 +19,7 @@ from engines.scalarization import (
 )
 from engines.scalarization.records import ScalarizerRecord
 
-
-def _by_name(records: Iterable[ScalarizerRecord]) -> Mapping[str, ScalarizerRecord]:
-    """Key the records by name; a second record of one name raises."""
-    scalarizers: dict[str, ScalarizerRecord] = {}
-    for record in records:
-        if record.name in scalarizers:
-            raise ValueError(
-                f"got a second record named {record.name!r}, expected one, rename or remove it."
-            )
-        scalarizers[record.name] = record
-    return MappingProxyType(scalarizers)
-
-
-SCALARIZERS: Mapping[str, ScalarizerRecord] = _by_name(
+SCALARIZERS: Mapping[str, ScalarizerRecord] = by_name(
     (
         mean.RECORD,
         sum.RECORD,

@@ -35,7 +35,8 @@ from engines.aggregation import (
     WeightedAggregator,
     Weighting,
 )
-from engines.aggregation.registry import _by_name, markdown
+from engines.aggregation.registry import markdown
+from engines.named import by_name
 
 EVERY = pytest.mark.parametrize("record", METHODS.values(), ids=lambda r: r.name)
 BASES = {"Aggregator", "WeightedAggregator", "GramianWeightedAggregator"}
@@ -60,7 +61,7 @@ def test_every_exported_weighting_is_registered() -> None:
 
 def test_a_second_record_of_a_name_is_refused() -> None:
     with pytest.raises(ValueError, match="second record named 'Mean'"):
-        _by_name([METHODS["Mean"], METHODS["Mean"]])
+        by_name([METHODS["Mean"], METHODS["Mean"]])
 
 
 @EVERY

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import engines.scalarization as scalarization
+from engines.named import by_name
 from engines.scalarization import (
     COSMOS,
     DWA,
@@ -23,7 +24,7 @@ from engines.scalarization import (
     ScalarizerRecord,
     Sum,
 )
-from engines.scalarization.registry import _by_name, markdown
+from engines.scalarization.registry import markdown
 from engines.stateful import Stateful
 from tests.structure.sources import ROOT
 
@@ -59,7 +60,7 @@ def test_the_order_is_fixed() -> None:
 
 def test_a_second_record_of_a_name_is_refused() -> None:
     with pytest.raises(ValueError, match="second record named 'Mean'"):
-        _by_name([SCALARIZERS["Mean"], SCALARIZERS["Mean"]])
+        by_name([SCALARIZERS["Mean"], SCALARIZERS["Mean"]])
 
 
 @EVERY
