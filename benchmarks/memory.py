@@ -2,7 +2,7 @@
 
 from statistics import median
 
-from benchmarks.report import Report
+from benchmarks.report import Report, circumstances
 from jdviz.problems import PROBLEMS
 from jdviz.profiling import STEP_METHODS, MeasureSpec, measure
 
@@ -10,7 +10,7 @@ MEBIBYTE = 2**20
 
 
 def measure_memory(
-    problem: str, size: str | None, batch_size: int | None, aggregator: str
+    problem: str, size: str | None, batch_size: int | None, aggregator: str, threads: int = 1
 ) -> Report:
     """Measure one step by plain autograd, autojac and autogram, each in a child process.
 
@@ -19,6 +19,7 @@ def measure_memory(
         size: Model size, or None for the problem's own.
         batch_size: Samples in the step, or None for the problem's own.
         aggregator: One of `jdviz.profiling.measurable_methods`.
+        threads: Threads that torch may use.
 
     Returns:
         Peak memory beside the parameters in MiB, median time in ms, and both as a multiple of the
@@ -36,6 +37,7 @@ def measure_memory(
             method=method,
             aggregator=aggregator,
             seed=0,
+            threads=threads,
         )
         for method in STEP_METHODS
     ]
@@ -64,4 +66,5 @@ def measure_memory(
             one.spec.method: {"peak_bytes": one.peak_bytes, "durations_ms": one.durations_ms}
             for one in found
         },
+        machine={**circumstances(), "threads": str(threads)},
     )

@@ -1,22 +1,70 @@
 """A table with the circumstances under which it was measured."""
 
 import csv
+import importlib.metadata
 import io
 import os
 import platform
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+import re
+import subprocess
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
+import torch
 
-def circumstances() -> dict[str, str]:
-    """Versions and machine, as every report states them."""
+from jdviz.profiling import MeasurementError
+
+ROOT = Path(__file__).resolve().parents[1]
+_LETTER = re.compile(r"[^\W\d_]")
+_EXPONENT = re.compile(r"(?<=\d)e(?=[+-]?\d)")
+
+
+def circumstances(device: str = "cpu") -> dict[str, str]:
+    """Commit, versions, device and threads, as every report states them.
+
+    Args:
+        device: "cpu" or "cuda".
+
+    Returns:
+        Texts by name. torchjd is among them only where it is installed.
+    """
+    found = {"commit": _commit()}
+    for library in ("torch", "numpy", "torchjd"):
+        try:
+            found[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
     return {
-        "torch": version("torch"),
+        **found,
         "python": platform.python_version(),
         "machine": platform.machine(),
+        "device": _device_name(device),
         "cores": str(os.cpu_count()),
+        "threads": str(torch.get_num_threads()),
     }
+
+
+def _commit() -> str:
+    """Abbreviated commit of the checkout, marked where files differ from it."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    except OSError:
+        return "unknown"
+    return found.stdout.strip() or "unknown"
+
+
+def _device_name(device: str) -> str:
+    """What a person calls the processor that computes."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), platform.processor() or "unknown processor")
 
 
 @dataclass(frozen=True)
@@ -28,7 +76,9 @@ class Report:
         columns: Name and unit of each column.
         rows: One list of cells for each row, as text.
         figures: The same numbers unrounded, by name.
-        machine: Versions and machine.
+        machine: Commit, versions and machine.
+        notes: What a reader has to know besides, one sentence each.
+        command: The subcommand that measured.
     """
 
     title: str
@@ -36,24 +86,66 @@ class Report:
     rows: list[list[str]]
     figures: dict[str, Any]
     machine: dict[str, str] = field(default_factory=circumstances)
+    notes: list[str] = field(default_factory=list)
+    command: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The report in a form that JSON can hold."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, values: Any) -> "Report":
+        """Build a report from what `to_dict` gave, also after a way through JSON.
+
+        Args:
+            values: A dictionary with the fields.
+
+        Returns:
+            The report.
+
+        Raises:
+            MeasurementError: An entry is missing or unknown.
+        """
+        names = [one.name for one in fields(cls)]
+        if not isinstance(values, dict) or set(values) != set(names):
+            got = ", ".join(values) if isinstance(values, dict) else type(values).__name__
+            raise MeasurementError(
+                f"got {got or 'nothing'}, expected a report with {', '.join(names)}; write it "
+                "with --json."
+            )
+        return cls(**values)
+
     def text(self) -> str:
         """The report as a table in plain text."""
         lines = [self.columns, *self.rows]
         widths = [max(len(line[place]) for line in lines) for place in range(len(self.columns))]
+        left = [self.is_words(place) for place in range(len(self.columns))]
         table = [
             "  ".join(
-                cell.ljust(width) if place == 0 else cell.rjust(width)
-                for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+                cell.ljust(width) if words else cell.rjust(width)
+                for words, cell, width in zip(left, line, widths, strict=True)
             ).rstrip()
             for line in lines
         ]
         machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
-        return "\n".join([self.title, machine, "", *table])
+        # Notes come last, where a terminal ends, so that none scrolls away.
+        notes = ["", *self.notes] if self.notes else []
+        return "\n".join([self.title, machine, "", *table, *notes])
+
+    def is_words(self, place: int) -> bool:
+        """Whether a column is to be set flush left.
+
+        Args:
+            place: Its number from 0.
+
+        Returns:
+            True for the first column and where most cells hold words.
+        """
+        if place == 0:
+            return True
+        cells = [row[place] for row in self.rows if row[place] not in ("", "–")]
+        words = [cell for cell in cells if _LETTER.search(_EXPONENT.sub("", cell))]
+        return 2 * len(words) > len(cells)
 
     def csv(self) -> str:
         """The table as comma-separated values, the names of the columns first."""

@@ -26,3 +26,7 @@ class SolverError(EngineError, RuntimeError):
 
 class NonDifferentiableError(EngineError, RuntimeError):
     """Weights that come from a solver outside autograd were differentiated."""
+
+
+class MemoryCapError(EngineError, MemoryError):
+    """A caller's memory cap is less than an exact result needs; the message says how much."""

@@ -1,44 +1,73 @@
 """Collects output gradients until a group of parameters has all it needs, then contracts them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 
 import torch
 from torch import Tensor
 
-from engines.autogram.graph import Graph
-from engines.autogram.places import Split
-from engines.autogram.plan import Group, Plan
-from engines.autogram.rules import Factors, Part, Rule, add_tied, find, sides
-from engines.autogram.rules.base import add_outer
+from engines.autogram.reading import Reading
+from engines.autogram.rules import Factors, Rule, Workspace, add_outer, add_tied, find, sides
+from engines.autogram.schedule import Share, Task
+
+# Makes the gradients of some parameters from the weights of the objectives.
+Weighted = Callable[[Tensor], list[Tensor]]
 
 
 class Accumulation:
-    """The running sums of Gramians: nothing else survives a node.
+    """The running sums of Gramians, and what is kept for the weighted gradients.
 
     Args:
-        totals: For every group of the plan the Gramian to add to in place, shape [m, m].
-        graph: Graph of the objectives.
-        plan: Groups to contract.
-        shapes: Of the tracked parameters.
-        samples: b.
+        reading: The graph and what is done with it.
+        tasks: Those of one round.
+        totals: For every task the Gramian to add to in place, shape [m, m].
+        workspace: Where blocks are.
     """
 
     def __init__(
         self,
-        totals: list[Tensor],
-        graph: Graph,
-        plan: Plan,
-        shapes: list[torch.Size],
-        samples: int,
+        reading: Reading,
+        tasks: Sequence[Task],
+        totals: Sequence[Tensor],
+        workspace: Workspace,
     ) -> None:
-        self._graph = graph
-        self._places = plan.places
-        self._shapes = shapes
-        self._samples = samples
-        self._held: dict[int, list[Tensor | None]] = {index: [] for index in plan.nodes}
-        self._complete: set[int] = set()
-        self._open = list(zip(plan.groups, totals, strict=True))
+        self._graph = reading.graph
+        self._splits = reading.splits
+        self._workspace = workspace
+        self._open = list(zip(tasks, totals, strict=True))
+        self._waiting: dict[int, list[int]] = {}
+        for number, task in enumerate(tasks):
+            for index in task.group.nodes:
+                self._waiting.setdefault(index, []).append(number)
+        self._missing = [len(task.group.nodes) for task in tasks]
+        self._needed = {index: len(numbers) for index, numbers in self._waiting.items()}
+        self._done = [False] * len(tasks)
+        self._held: dict[int, list[Tensor | None]] = {index: [] for index in self._waiting}
+        self._inputs: dict[tuple[int, int], Tensor] = {}
+        self.weighted: list[tuple[tuple[int, ...], Weighted]] = []
+        self.silent: set[int] = set()
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """Nodes whose output gradients are needed, in walk order."""
+        return tuple(sorted(self._waiting))
+
+    def read_inputs(self, indices: Sequence[int]) -> None:
+        """Read what nodes saved, before a pass that frees it.
+
+        Args:
+            indices: The nodes.
+        """
+        for index in indices:
+            for number in self._waiting[index]:
+                task, total = self._open[number]
+                slot = task.group.readers[task.group.nodes.index(index)]
+                if slot is None or (index, slot) in self._inputs:
+                    continue
+                node = self._graph.nodes[index]
+                rule = find(node.name())
+                if rule is not None:
+                    self._inputs[index, slot] = rule.inputs(node, slot, total.dtype)
 
     def receiver(self, *, last: bool) -> Callable[[int, Tensor | None], None]:
         """Make the function that takes the output gradients of one pass.
@@ -54,93 +83,138 @@ class Accumulation:
             if gradient is not None and gradient.layout != torch.strided:
                 gradient = gradient.to_dense()
             self._held[index].append(gradient)
-            if last:
-                self._complete.add(index)
-                self._contract_ready()
+            if not last:
+                return
+            self.read_inputs((index,))
+            for number in self._waiting[index]:
+                self._missing[number] -= 1
+                if self._missing[number] == 0:
+                    self._contract(*self._open[number])
+                    self._done[number] = True
+                    self._release(self._open[number][0])
 
         return receive
 
     def unfinished(self) -> list[int]:
-        """Parameters of groups that never had all they need, by index."""
-        return [member.parameter for group, _ in self._open for member in group.members]
-
-    def _contract_ready(self) -> None:
-        """Contract every group whose nodes are complete and free what no other group needs."""
-        ready = [pair for pair in self._open if self._complete.issuperset(pair[0].nodes)]
-        if not ready:
-            return
-        self._open = [pair for pair in self._open if pair not in ready]
-        for group, total in ready:
-            self._contract(group, total)
-        needed = {index for group, _ in self._open for index in group.nodes}
-        for index in self._held.keys() - needed:
-            self._held[index] = []
-
-    def _contract(self, group: Group, total: Tensor) -> None:
-        """Add the inner products of one group."""
-        by_rule: dict[Rule, list[tuple[int, Factors]]] = {}
-        for column, index in enumerate(group.nodes):
-            rule = find(self._graph.nodes[index].name())
-            factors = None if rule is None else self._factors(group, column, rule, total)
-            if rule is not None and factors is not None:
-                by_rule.setdefault(rule, []).append((column, factors))
-        if not by_rule:
-            return
-        # A weight is one everywhere or nowhere: all others are built row by row.
-        if len(by_rule) > 1 and all("weight" not in member.roles for member in group.members):
-            for member in group.members:
-                shape = self._shapes[member.parameter]
-                rows = [
-                    rule.rows(member.roles[column], factors, shape)
-                    for rule, found in by_rule.items()
-                    for column, factors in found
-                ]
-                add_outer(total, reduce(torch.add, rows))
-            return
-        for rule, found in by_rule.items():
-            parts = self._parts(group, [column for column, _ in found])
-            rule.accumulate(total, parts, [f for _, f in found])
-        if len(by_rule) > 1:
-            self._add_cross_terms(group, total, by_rule)
-
-    def _add_cross_terms(
-        self, group: Group, total: Tensor, by_rule: dict[Rule, list[tuple[int, Factors]]]
-    ) -> None:
-        """Add the products of a table's lookups with its uses in linear maps."""
-        named = {rule.name: found for rule, found in by_rule.items()}
-        linear = named["linear"]
-        weight = next(member for member in group.members if "weight" in member.roles)
-        flags = [weight.transposed[column] for column, _ in linear]
-        left, right = sides(flags, [f for _, f in linear])
-        add_tied(total, [f for _, f in named["embedding"]], left, right)
-
-    def _parts(self, group: Group, columns: list[int]) -> list[Part]:
-        """What every member of a group does in some of its nodes."""
+        """Parameters of tasks that never had all they need, by index."""
         return [
-            Part(
-                self._shapes[member.parameter],
-                tuple(member.roles[column] for column in columns),
-                tuple(member.transposed[column] for column in columns),
-            )
-            for member in group.members
+            member.parameter
+            for (task, _), done in zip(self._open, self._done, strict=True)
+            if not done
+            for member in task.group.members
         ]
 
-    def _factors(self, group: Group, column: int, rule: Rule, total: Tensor) -> Factors | None:
+    def _release(self, task: Task) -> None:
+        """Free the gradients and inputs that no other task needs."""
+        for index in task.group.nodes:
+            self._needed[index] -= 1
+            if self._needed[index] == 0:
+                self._held[index] = []
+                for key in [key for key in self._inputs if key[0] == index]:
+                    del self._inputs[key]
+
+    def _contract(self, task: Task, total: Tensor) -> None:
+        """Add the inner products of one group, and keep what its gradients need."""
+        found: list[tuple[Share, list[Factors], list[int]]] = []
+        for share in task.shares:
+            columns = []
+            factors = []
+            for place, column in enumerate(share.columns):
+                one = self._factors(task, column, share.rule, total)
+                if one is not None:
+                    factors.append(one)
+                    columns.append(place)
+            if factors:
+                found.append((share, factors, columns))
+        parameters = tuple([member.parameter for member in task.group.members])
+        if not found:
+            self.silent.update(parameters)
+            return
+        shares = [_Found(share, factors, columns) for share, factors, columns in found]
+        if all(one.share.option.kept_rows for one in shares):
+            kept = []
+            for place in range(len(parameters)):
+                rows = reduce(torch.add, (one.rows(place) for one in shares))
+                add_outer(total, rows)
+                if task.keep == "rows":
+                    kept.append(rows)
+            if kept:
+                self.weighted.append((parameters, _of_rows(kept)))
+            return
+        for one in shares:
+            one.accumulate(total, self._workspace)
+        if len(shares) > 1:
+            _add_cross_terms(total, shares)
+        if task.keep == "factors":
+            self.weighted.append((parameters, _of_factors(shares)))
+
+    def _factors(self, task: Task, column: int, rule: Rule, total: Tensor) -> Factors | None:
         """Bring the samples of a node's input and output gradients to the front."""
-        index = group.nodes[column]
+        index = task.group.nodes[column]
         held = self._held[index]
         known = next((gradient for gradient in held if gradient is not None), None)
         if known is None or known.numel() == 0:
             return None  # autograd knows the gradient to be zero, or there are no rows
-        node = self._graph.nodes[index]
-        place = self._places[index]
-        split = Split(place, self._samples)
-        zeros = known.new_zeros(()).expand_as(known)
-        outputs = [split(zeros if d is None else d) for d in held]
-        stacked = outputs[0].unsqueeze(0) if len(outputs) == 1 else torch.stack(outputs)
-        inputs = known.new_empty(0)
-        # A bias needs no input, and one that is not needed may not have been saved.
-        readers = [m.slots[column] for m in group.members if m.roles[column] != "bias"]
-        if readers:
-            inputs = split(rule.inputs(node, readers[0], total.dtype)).to(total.device)
-        return Factors(node, place.axis, inputs, stacked.to(total))
+        split = self._splits[index]
+        if len(held) == 1:
+            outputs = split.stacked((known,))
+        else:
+            zeros = known.new_zeros(()).expand_as(known)
+            outputs = split.stacked([zeros if d is None else d for d in held])
+        if outputs.dtype is not total.dtype or outputs.device != total.device:
+            outputs = outputs.to(total)
+        inputs = known
+        slot = task.group.readers[column]
+        if slot is not None:
+            inputs = split(self._inputs[index, slot])
+            if inputs.device != total.device:
+                inputs = inputs.to(total.device)
+        return Factors(self._graph.nodes[index], split.axis, inputs, outputs)
+
+
+class _Found:
+    """A share with the factors of those of its nodes that have a gradient."""
+
+    def __init__(self, share: Share, factors: list[Factors], columns: list[int]) -> None:
+        self.share = share
+        self.factors = factors
+        every = len(columns) == len(share.columns)
+        self.parts = share.parts if every else tuple(part.among(columns) for part in share.parts)
+
+    def rows(self, place: int) -> Tensor:
+        """Gradients of one parameter, shape [m, entries]."""
+        share = self.share
+        return share.rule.rows(self.parts[place], self.factors, share.option.contraction)
+
+    def accumulate(self, total: Tensor, workspace: Workspace) -> None:
+        """Add the inner products of these uses."""
+        share = self.share
+        share.rule.accumulate(total, self.parts, self.factors, share.option.contraction, workspace)
+
+    def gradients(self, weights: Tensor) -> list[Tensor]:
+        """Weighted gradients of all parameters through these uses."""
+        return self.share.rule.gradients(weights, self.parts, self.factors)
+
+
+def _of_rows(kept: list[Tensor]) -> Weighted:
+    """Weighted sums of rows."""
+    return lambda weights: [weights @ rows for rows in kept]
+
+
+def _of_factors(shares: list[_Found]) -> Weighted:
+    """Products of inputs and weighted output gradients, added up over the rules."""
+
+    def make(weights: Tensor) -> list[Tensor]:
+        found = [one.gradients(weights) for one in shares]
+        return found[0] if len(found) == 1 else [reduce(torch.add, each) for each in zip(*found)]
+
+    return make
+
+
+def _add_cross_terms(total: Tensor, shares: list[_Found]) -> None:
+    """Add the products of a table's lookups with its uses in linear maps."""
+    by_name = {one.share.rule.name: one for one in shares}
+    linear = by_name["linear"]
+    weight = next(part for part in linear.parts if "weight" in part.roles)
+    left, right = sides(weight.transposed, linear.factors)
+    add_tied(total, by_name["embedding"].factors, left, right)

@@ -3,9 +3,8 @@
 import threading
 from collections.abc import Callable, Collection
 
-import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
+from torch.autograd.graph import GradientEdge, _engine_run_backward
 
 from engines.autogram.graph import Graph
 
@@ -18,7 +17,14 @@ Deliver = Callable[[int, Tensor | None], None]
 
 
 def sweep(
-    graph: Graph, output: Tensor, cotangent: Tensor, nodes: Collection[int], deliver: Deliver
+    graph: Graph,
+    output: Tensor,
+    cotangent: Tensor,
+    nodes: Collection[int],
+    deliver: Deliver,
+    *,
+    retain_graph: bool = True,
+    together: bool = False,
 ) -> None:
     """Run the input-gradient half of a backward pass.
 
@@ -33,13 +39,16 @@ def sweep(
         nodes: Indices of the nodes wanted.
         deliver: Called once per node with its index and output gradient, None where autograd
             knows the gradient to be zero. What it does not keep is freed.
+        retain_graph: Whether the nodes that run keep what they saved. Those of the deepest do.
+        together: Whether all gradients are delivered after the pass: quicker where they are small,
+            but what the nodes saved may be gone by then.
 
     Raises:
         RuntimeError: Autograd could not run.
     """
     if not nodes:
         return
-    deepest = sorted(graph.deepest(nodes))
+    deepest = sorted(nodes if together else graph.deepest(nodes))
 
     def hook(index: int) -> Callable[[tuple[Tensor | None, ...]], None]:
         return lambda gradients: deliver(index, gradients[0])
@@ -47,15 +56,18 @@ def sweep(
     handles = [
         graph.nodes[index].register_prehook(hook(index))
         for index in sorted(nodes)
-        if index not in deepest
+        if not together and index not in deepest
     ]
     try:
-        gradients = torch.autograd.grad(
-            [output],
-            [GradientEdge(graph.nodes[index], 0) for index in deepest],
-            grad_outputs=[cotangent],
-            retain_graph=True,
-            allow_unused=True,
+        # What torch.autograd.grad calls after checks that cost as much as a small layer.
+        gradients = _engine_run_backward(
+            (output,),
+            (cotangent,),
+            retain_graph,
+            False,
+            tuple([GradientEdge(graph.nodes[index], 0) for index in deepest]),
+            allow_unreachable=True,
+            accumulate_grad=False,
         )
     finally:
         for handle in handles:

@@ -1,23 +1,20 @@
 """The engine: reads the graph of the objectives and adds up inner products, use by use."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
 
-from engines.autogram.accumulation import Accumulation
-from engines.autogram.capture import TURN, sweep
+from engines.autogram.capture import TURN
 from engines.autogram.explanation import UsePlan, explained
-from engines.autogram.graph import Graph, read_graph
+from engines.autogram.hooks import Watch
 from engines.autogram.objectives import Objectives
-from engines.autogram.plan import Plan, make_plan
-from engines.autogram.probing import Proofs
-from engines.autogram.refusal import refuse_mixing
-from engines.autogram.rules.general import accumulate_general
-from engines.autogram.separation import separate
+from engines.autogram.passes import run_passes
+from engines.autogram.reading import Reader
+from engines.autogram.step import GramianStep, finish_step
 from engines.errors import UnsupportedGraphError
 from engines.failures import explained_graph_failures
 
@@ -43,10 +40,14 @@ class Engine:
         batch_dim: Dimension of the output that indexes samples treated independently, or None if
             objectives may depend on the whole batch. Prefer a dimension where there is one: then
             one backward pass serves all samples.
+        memory_cap: Bytes that may be used beside what plain training uses: blocks of gradients,
+            and what is kept from the Gramian to the weighted gradients. None allows half of what a
+            plain step needs, of which blocks get half, and 16 MiB at least.
 
     Raises:
-        TypeError: An argument is not a module, or `batch_dim` is not an integer.
-        ValueError: There is no module.
+        TypeError: An argument is not a module, `batch_dim` is not an integer, or `memory_cap` no
+            number of bytes.
+        ValueError: There is no module, or `memory_cap` is negative.
 
     Example:
         >>> import torch
@@ -59,7 +60,9 @@ class Engine:
     Source: arXiv 2406.16232, Section 6.
     """
 
-    def __init__(self, *modules: nn.Module, batch_dim: int | None) -> None:
+    def __init__(
+        self, *modules: nn.Module, batch_dim: int | None, memory_cap: int | None = None
+    ) -> None:
         if not modules:
             raise ValueError(
                 "got no module, expected at least one; pass the modules whose parameters are "
@@ -76,13 +79,21 @@ class Engine:
                 f"got batch_dim={batch_dim!r}, expected an integer or None; name a dimension of "
                 "the output."
             )
+        if memory_cap is not None and (type(memory_cap) is not int or memory_cap < 0):
+            kind = ValueError if type(memory_cap) is int else TypeError
+            raise kind(
+                f"got memory_cap={memory_cap!r}, expected a number of bytes or None; None allows "
+                "half of what a plain step needs, and 16 MiB at least."
+            )
         self._modules = modules
         self._batch_dim = batch_dim
-        self._proofs = Proofs()
+        self._memory_cap = memory_cap
+        self._reader = Reader(batch_dim, memory_cap)
 
     def __repr__(self) -> str:
         names = [type(module).__name__ for module in self._modules]
-        return f"Engine({', '.join(names)}, batch_dim={self._batch_dim})"
+        cap = "" if self._memory_cap is None else f", memory_cap={self._memory_cap}"
+        return f"Engine({', '.join(names)}, batch_dim={self._batch_dim}{cap})"
 
     @overload
     def compute_gramian(self, output: Tensor, by_module: Literal[False] = False) -> Tensor: ...
@@ -128,13 +139,107 @@ class Engine:
         totals = {label: torch.zeros(shape, dtype=dtype, device=output.device) for label in labels}
         if objectives.count:
             with _reading(output):
-                graph, plan = self._plan(output, objectives, named, labels)
-                self._accumulate(totals, output, objectives, graph, plan, parameters, labels)
+                reading = self._reader.read(output, objectives, named, labels, dtype, fused=False)
+                run_passes(
+                    [totals[label] for label in labels],
+                    output,
+                    objectives,
+                    reading,
+                    parameters,
+                    memory_cap=self._memory_cap,
+                    retain_graph=True,
+                )
         shares = {
             label: objectives.generalized((total + total.T).div_(2))
             for label, total in totals.items()
         }
         return shares if by_module else shares[""]
+
+    def backward(
+        self,
+        losses: Tensor,
+        weighting: Callable[[Tensor], Tensor],
+        retain_graph: bool = False,
+    ) -> GramianStep:
+        """Do what `losses.backward(weighting(engine.compute_gramian(losses)))` does, in one pass.
+
+        The output gradients that the Gramian is made of make the weighted gradients too, so the
+        second backward pass is saved, except for parameters outside the engine's modules, those on
+        the general path, and those whose output gradients do not fit `memory_cap`.
+
+        Args:
+            losses: Objectives of any shape with a graph.
+            weighting: Maps the generalized Gramian to weights of the shape of the losses. Called
+                once, as a module, so that its hooks run.
+            retain_graph: Whether the graph outlives the call.
+
+        Returns:
+            The Gramian and the weights. Every leaf that the losses reach has the gradient of the
+            weighted sum added to its `.grad`, as autograd adds it: hooks on parameters run.
+
+        Raises:
+            TypeError: As `compute_gramian`, or the weighting cannot be called or returns no tensor.
+            ValueError: As `compute_gramian`, or the weights have another shape.
+            UnsupportedGraphError: As `compute_gramian`.
+            BatchMixedError: As `compute_gramian`.
+            MemoryCapError: As `compute_gramian`.
+            NonFiniteGradientError: A gradient is NaN or infinite; no `.grad` was touched.
+
+        Example:
+            >>> import torch
+            >>> from engines.aggregation import UPGradWeighting
+            >>> model = torch.nn.Linear(3, 1)
+            >>> losses = model(torch.randn(8, 3)).squeeze(1).square()
+            >>> step = Engine(model, batch_dim=0).backward(losses, UPGradWeighting())
+            >>> step.weights.shape, model.weight.grad.shape
+            (torch.Size([8]), torch.Size([1, 3]))
+
+        Source: arXiv 2210.00038 keeps output gradients for a second product in the same way.
+        Cost: the input-gradient half of k backward passes, the contractions, and the
+            weight-gradient half of one; memory for the output gradients of all uses.
+        """
+        if not callable(weighting):
+            raise TypeError(
+                f"got {type(weighting).__name__}, expected a callable from a Gramian to weights; "
+                "pass a weighting such as UPGradWeighting()."
+            )
+        named, objectives = self._prepare(losses)
+        parameters = list(named.values())
+        dtype = _accumulation_dtype(losses, parameters)
+        m = objectives.count
+        total = torch.zeros(m, m, dtype=dtype, device=losses.device)
+        if m == 0:
+            weights = _as_weights(weighting(objectives.generalized(total)), losses)
+            losses.backward(weights, retain_graph=retain_graph)
+            return GramianStep(objectives.generalized(total), weights)
+        with _reading(losses):
+            reading = self._reader.read(
+                losses, objectives, named, [""] * len(named), dtype, fused=True
+            )
+            brought = run_passes(
+                [total] * len(parameters),
+                losses,
+                objectives,
+                reading,
+                parameters,
+                memory_cap=self._memory_cap,
+                retain_graph=retain_graph or reading.needs_more,
+            )
+            total = (total + total.T).div_(2)
+        gramian = objectives.generalized(total)
+        weights = _as_weights(weighting(gramian), losses)
+        with _reading(losses):
+            finish_step(
+                losses,
+                weights,
+                total,
+                objectives,
+                reading,
+                brought,
+                parameters,
+                retain_graph=retain_graph,
+            )
+        return GramianStep(gramian, weights)
 
     def explain(self, losses: Tensor) -> tuple[UsePlan, ...]:
         """Say what `compute_gramian` would do with every use of a parameter, and why.
@@ -164,11 +269,12 @@ class Engine:
         named, objectives = self._prepare(losses)
         if objectives.count == 0:
             return ()
+        parameters = list(named.values())
+        dtype = _accumulation_dtype(losses, parameters)
         with _reading(losses):
-            graph, plan = self._plan(losses, objectives, named, [""] * len(named))
-            parameters = list(named.values())
-            itemsize = _accumulation_dtype(losses, parameters).itemsize
-            return explained(graph, plan, objectives, list(named), parameters, itemsize)
+            labels = [""] * len(named)
+            reading = self._reader.read(losses, objectives, named, labels, dtype, fused=True)
+            return explained(reading, objectives, list(named), parameters, dtype.itemsize)
 
     def _prepare(self, output: Tensor) -> tuple[dict[str, Tensor], Objectives]:
         """Validate, collect the parameters and number the objectives."""
@@ -180,52 +286,6 @@ class Engine:
                 "grad; unfreeze one or pass other modules."
             )
         return named, Objectives.of(output, self._batch_dim)
-
-    def _plan(
-        self,
-        output: Tensor,
-        objectives: Objectives,
-        named: dict[str, Tensor],
-        labels: list[str],
-    ) -> tuple[Graph, Plan]:
-        """Read the graph, refuse mixing, and decide how every parameter is contracted."""
-        parameters = list(named.values())
-        graph = read_graph(output, parameters)
-        separation = None
-        if objectives.samples > 1:
-            wanted = {use.node for use in graph.uses}
-            separation = separate(graph, output, objectives, wanted, self._proofs)
-            refuse_mixing(graph, separation, list(named), self._batch_dim)
-        return graph, make_plan(graph, parameters, separation, labels)
-
-    def _accumulate(
-        self,
-        totals: dict[str, Tensor],
-        output: Tensor,
-        objectives: Objectives,
-        graph: Graph,
-        plan: Plan,
-        parameters: list[Tensor],
-        labels: list[str],
-    ) -> None:
-        """Add up the shares of all parameters, shape [m, m], in place."""
-        pending = Accumulation(
-            [totals[labels[group.members[0].parameter]] for group in plan.groups],
-            graph,
-            plan,
-            [parameter.shape for parameter in parameters],
-            objectives.samples,
-        )
-        ones = torch.ones(objectives.samples, dtype=output.dtype, device=output.device)
-        for loss in range(objectives.losses):
-            cotangent = objectives.cotangent(ones, loss * objectives.samples, output)
-            last = loss == objectives.losses - 1
-            sweep(graph, output, cotangent, plan.nodes, pending.receiver(last=last))
-        # Autograd delivered everything, or a custom backward cut the graph: then exactly.
-        rest = [*plan.general, *pending.unfinished()]
-        for label, total in totals.items():
-            own = [parameters[index] for index in rest if labels[index] == label]
-            accumulate_general(total, output, objectives, own)
 
     def _check(self, output: Tensor) -> None:
         """Validate what can be told without the graph."""
@@ -279,7 +339,26 @@ def _reading(output: Tensor) -> Iterator[None]:
         torch.no_grad(),
         torch.autocast(output.device.type, enabled=False),
     ):
-        yield
+        try:
+            yield
+        finally:
+            Watch.reset()
+
+
+def _as_weights(weights: Tensor, losses: Tensor) -> Tensor:
+    """Validate what a weighting returned."""
+    if not isinstance(weights, Tensor):
+        raise TypeError(
+            f"got {type(weights).__name__} from the weighting, expected a tensor of weights; pass "
+            "a weighting, not an aggregator."
+        )
+    if weights.shape != losses.shape:
+        raise ValueError(
+            f"got weights of shape {tuple(weights.shape)}, expected that of the losses, "
+            f"{tuple(losses.shape)}; for losses of several dimensions wrap the weighting in "
+            "Flattening."
+        )
+    return weights.detach()
 
 
 def _accumulation_dtype(output: Tensor, parameters: list[Tensor]) -> torch.dtype:

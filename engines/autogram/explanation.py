@@ -5,15 +5,24 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from engines.autogram.graph import Graph
 from engines.autogram.objectives import Objectives
-from engines.autogram.plan import Plan
-from engines.autogram.rules import Counts, find
+from engines.autogram.reading import Reading
+from engines.autogram.rules import Option
+from engines.autogram.schedule import Share, Task
+
+_KEEPS = {
+    "rows": "its rows are kept for the weighted gradient",
+    "factors": "its output gradients are kept for the weighted gradient",
+    "nothing": "another backward pass makes its gradient, as memory_cap allows no more to be kept",
+}
 
 
 @dataclass(frozen=True)
 class UsePlan:
     """How one use of one parameter is contracted.
+
+    Parameters that are used by the same operations are contracted together: what that costs is
+    said at the first of their uses, and is 0 at the others.
 
     Attributes:
         path: Path of the module that owns the parameter, "" for the module itself.
@@ -25,6 +34,7 @@ class UsePlan:
         flops: Predicted multiply-adds of the contraction; backward passes are not counted.
         workspace_bytes: Predicted size of the largest block beside its operands.
         alternatives: Other contractions with their predicted multiply-adds.
+        seconds: Predicted duration of the contraction and of the weighted gradient.
     """
 
     path: str
@@ -36,21 +46,20 @@ class UsePlan:
     flops: int
     workspace_bytes: int
     alternatives: tuple[tuple[str, int], ...]
+    seconds: float
 
 
 def explained(
-    graph: Graph,
-    plan: Plan,
+    reading: Reading,
     objectives: Objectives,
     names: Sequence[str],
     parameters: Sequence[Tensor],
     itemsize: int,
 ) -> tuple[UsePlan, ...]:
-    """Describe a plan use by use.
+    """Describe a reading use by use.
 
     Args:
-        graph: Graph of the objectives.
-        plan: The plan.
+        reading: What is done with the graph.
         objectives: Their numbering.
         names: Paths of the tracked parameters.
         parameters: The parameters.
@@ -59,47 +68,71 @@ def explained(
     Returns:
         One record per use, in walk order; a parameter that the losses do not reach has none.
     """
-    roles = {
-        (node, member.parameter): role
-        for group in plan.groups
-        for member in group.members
-        for node, role in zip(group.nodes, member.roles, strict=True)
+    graph, plan = reading.graph, reading.plan
+    shares = {
+        (task.group.nodes[column], member.parameter): (task, share, member.roles[column])
+        for task in reading.schedule.tasks
+        for share in task.shares
+        for column in share.columns
+        for member in task.group.members
     }
-    counts = Counts(objectives.losses, max(1, objectives.samples), itemsize)
+    told: set[int] = set()
     found = []
     for use, reason in zip(graph.uses, plan.reasons, strict=True):
-        node = graph.nodes[use.node]
+        operation = graph.nodes[use.node].name()
         path, _, name = names[use.parameter].rpartition(".")
-        shape = parameters[use.parameter].shape
-        role, rule = roles.get((use.node, use.parameter)), find(node.name())
-        if use.parameter in plan.general or role is None or rule is None:
-            m = counts.objectives
+        known = shares.get((use.node, use.parameter))
+        if use.parameter in plan.general or known is None:
+            m, entries = objectives.count, parameters[use.parameter].shape.numel()
             found.append(
                 UsePlan(
                     path,
                     name,
-                    node.name(),
+                    operation,
                     "general",
                     reason,
                     f"row by row in {m} backward passes",
-                    m * m * shape.numel(),
-                    itemsize * m * shape.numel(),
+                    m * m * entries,
+                    itemsize * m * entries,
                     (),
+                    0.0,
                 )
             )
             continue
-        price = rule.price(node, role, shape, counts)
+        task, share, role = known
+        first = id(share) not in told
+        told.add(id(share))
+        option = share.option
         found.append(
             UsePlan(
                 path,
                 name,
-                node.name(),
-                rule.name,
-                f"{role} of a known operation",
-                price.contraction,
-                price.flops,
-                price.workspace_bytes,
-                price.alternatives,
+                operation,
+                share.rule.name,
+                _reason(task, share, role),
+                option.contraction,
+                option.multiply_adds if first else 0,
+                option.workspace_bytes,
+                tuple(_distinct(share.others)),
+                share.seconds if first else 0.0,
             )
         )
     return tuple(found)
+
+
+def _reason(task: Task, share: Share, role: str) -> str:
+    """Why an option was chosen."""
+    said = f"{role} of a known operation"
+    if share.others:
+        option, seconds = min(share.others, key=lambda pair: pair[1])
+        said += (
+            f"; {1e3 * share.seconds:.3g} ms predicted, {option.contraction} {1e3 * seconds:.3g} ms"
+        )
+        if seconds < share.seconds:
+            said += f" but it needs {option.workspace_bytes / 2**20:.3g} MiB"
+    return f"{said}; {_KEEPS[task.keep]}"
+
+
+def _distinct(others: Sequence[tuple[Option, float]]) -> list[tuple[str, int]]:
+    """Names and multiply-adds."""
+    return [(option.contraction, option.multiply_adds) for option, _ in others]

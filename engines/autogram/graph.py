@@ -5,7 +5,7 @@ parameter take the general path: another torch version costs speed and never cor
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +14,8 @@ from torch.autograd.graph import Node, get_gradient_edge
 
 from engines.failures import refuse_reentrant
 
-_LEAF = "torch::autograd::AccumulateGrad"
+# What autograd calls the node in front of a leaf.
+LEAF = "torch::autograd::AccumulateGrad"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,19 @@ class Edge(NamedTuple):
     slot: int
     child: int
     output: int
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the nodes of a graph are in a walk over all of its nodes.
+
+    Attributes:
+        nodes: Of every node its position.
+        chains: Of every use those of its chain.
+    """
+
+    nodes: tuple[int, ...]
+    chains: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +100,37 @@ class Graph:
                 found.add(index)
         return frozenset(found)
 
+    def bound_to(self, nodes: Sequence[Node], places: "Places") -> "Graph":
+        """Read another graph of the same structure.
+
+        Args:
+            nodes: All nodes of the other graph, in the order of a walk.
+            places: Where this graph's nodes were in the same walk.
+
+        Returns:
+            The other graph.
+        """
+        uses = tuple(
+            replace(use, chain=tuple([nodes[place] for place in chain])) if chain else use
+            for use, chain in zip(self.uses, places.chains, strict=True)
+        )
+        return replace(self, nodes=tuple([nodes[place] for place in places.nodes]), uses=uses)
+
+    def places_in(self, nodes: Sequence[Node]) -> "Places":
+        """Find this graph's nodes in a walk over all nodes.
+
+        Args:
+            nodes: All nodes of this graph.
+
+        Returns:
+            Their positions.
+        """
+        index_of = {node: index for index, node in enumerate(nodes)}
+        return Places(
+            tuple(index_of[node] for node in self.nodes),
+            tuple(tuple(index_of[node] for node in use.chain) for use in self.uses),
+        )
+
     def leading_to(self, marked: Collection[int]) -> list[bool]:
         """Find the nodes from which a marked node can be reached.
 
@@ -117,7 +162,7 @@ class Graph:
                 pure[below[slot]] if slot in below else _leads_to_parameter(child)
                 for slot, (child, _) in enumerate(node.next_functions)
             )
-            if node.name() == _LEAF:
+            if node.name() == LEAF:
                 pure[index] = isinstance(attribute(node, "variable"), nn.Parameter)
         return pure
 
@@ -187,6 +232,29 @@ def saves_behind_hooks(node: Node) -> bool:
             if any(getattr(one, "unpack_hook", None) is not None for one in saved):
                 return True
     return False
+
+
+def saved_tensors(node: Node) -> list[Tensor]:
+    """Read the tensors that an operation saved, without side effects.
+
+    Args:
+        node: The operation's node.
+
+    Returns:
+        Its saved tensors; none if one is behind hooks.
+
+    Raises:
+        RuntimeError: They were freed.
+    """
+    if saves_behind_hooks(node):
+        return []
+    found = []
+    for name in dir(node):
+        if name.startswith("_raw_saved_"):
+            value = attribute(node, name.removeprefix("_raw"))
+            listed = value if isinstance(value, tuple | list) else (value,)
+            found += [one for one in listed if isinstance(one, Tensor)]
+    return found
 
 
 def output_dtype(node: Node) -> torch.dtype:
@@ -283,7 +351,7 @@ def _moved_parameter(
         if following is None:
             return None
         node = following
-    if node.name() != _LEAF:
+    if node.name() != LEAF:
         return None
     leaf = attribute(node, "variable")
     # A cast between real and complex numbers changes inner products.
@@ -316,7 +384,7 @@ def _leads_to_parameter(child: Node | None) -> bool:
     """Whether an input is a parameter, perhaps transposed or cast."""
     while child is not None and _moves(child) is not None:
         child = child.next_functions[0][0]
-    if child is None or child.name() != _LEAF:
+    if child is None or child.name() != LEAF:
         return False
     return isinstance(attribute(child, "variable"), nn.Parameter)
 

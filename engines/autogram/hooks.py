@@ -1,12 +1,15 @@
 """Finds hooks on a node: what they do to a gradient cannot be read off the graph."""
 
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node, _engine_run_backward
+from torch.utils.hooks import RemovableHandle
 
-from engines.autogram.graph import output_metadata
+from engines.autogram.graph import attribute, output_metadata
 
 
 class _TouchedError(Exception):
@@ -81,3 +84,44 @@ def hooked(node: Node, output: int = 0) -> bool:
 
 def _nothing(*_: Any) -> None:
     """Leave gradients as they are."""
+
+
+class Watch:
+    """Rules hooks out without looking: none was registered since the oldest node was made.
+
+    Every hook that Python registers, on tensors, nodes or modules, takes the next number of one
+    counter. If no number was taken since a moment, and all nodes were made after it, none of them
+    has a hook. Nodes are numbered in the order they are made, but thread by thread, so it holds
+    only while there is one thread.
+    """
+
+    _handles = -1
+    _sequence = -1
+    _thread = -1
+
+    @classmethod
+    def reset(cls) -> None:
+        """Begin to watch from now on; call it when all own hooks are registered."""
+        alone = threading.active_count() == 1
+        cls._handles = RemovableHandle.next_id if alone else -1
+        cls._sequence = torch.autograd._get_sequence_nr()
+        cls._thread = threading.get_ident()
+
+    @classmethod
+    def unhooked(cls, nodes: Sequence[Node]) -> bool:
+        """Tell whether nodes have no hooks for certain.
+
+        Args:
+            nodes: Nodes of one graph; leaves are not looked at.
+
+        Returns:
+            Whether it is certain. If not, they may have none all the same.
+        """
+        if (
+            cls._handles != RemovableHandle.next_id
+            or cls._thread != threading.get_ident()
+            or threading.active_count() != 1
+        ):
+            return False
+        start = cls._sequence
+        return all(attribute(node, "_sequence_nr")() >= start for node in nodes)

@@ -19,14 +19,15 @@ class Objectives:
         losses: k, objectives per sample.
         samples: b.
         dim: Dimension of the output that indexes the samples, from 0, None for none.
-        order: Position in `output.flatten()` of every objective, shape [m].
+        order: Position in `output.flatten()` of every objective, shape [m]; None where both orders
+            agree.
     """
 
     shape: torch.Size
     losses: int
     samples: int
     dim: int | None
-    order: Tensor
+    order: Tensor | None
 
     @classmethod
     def of(cls, output: Tensor, batch_dim: int | None) -> "Objectives":
@@ -40,13 +41,15 @@ class Objectives:
             The numbering.
         """
         count = output.numel()
-        positions = torch.arange(count, device=output.device).reshape(output.shape)
         if batch_dim is None:
-            return cls(output.shape, count, 1, None, positions.reshape(-1))
+            return cls(output.shape, count, 1, None, None)
         dim = batch_dim % output.ndim
         samples = output.shape[dim]
-        order = positions.movedim(dim, -1).reshape(-1)
-        return cls(output.shape, count // samples if samples else 0, samples, dim, order)
+        losses = count // samples if samples else 0
+        if losses <= 1 or dim == output.ndim - 1:
+            return cls(output.shape, losses, samples, dim, None)
+        positions = torch.arange(count, device=output.device).reshape(output.shape)
+        return cls(output.shape, losses, samples, dim, positions.movedim(dim, -1).reshape(-1))
 
     @property
     def count(self) -> int:
@@ -64,9 +67,24 @@ class Objectives:
         Returns:
             A cotangent of the output, its shape.
         """
+        if len(factors) == self.count and self.order is None:
+            return factors.to(like).reshape(self.shape)
         flat = torch.zeros(self.count, dtype=like.dtype, device=like.device)
-        flat[self.order[first : first + len(factors)]] = factors.to(like)
+        chosen = slice(first, first + len(factors))
+        flat[chosen if self.order is None else self.order[chosen]] = factors.to(like)
         return flat.reshape(self.shape)
+
+    def ordered(self, weights: Tensor) -> Tensor:
+        """Bring one number for each objective into the engine's order.
+
+        Args:
+            weights: In the shape of the output.
+
+        Returns:
+            The same, shape [m].
+        """
+        flat = weights.reshape(-1)
+        return flat if self.order is None else flat[self.order]
 
     def generalized(self, gramian: Tensor) -> Tensor:
         """Bring a Gramian into the caller's order and shape.
@@ -77,7 +95,9 @@ class Objectives:
         Returns:
             The generalized Gramian, shape [m1, …, mk, mk, …, m1].
         """
-        if self.losses > 1 and self.samples > 1:
+        if len(self.shape) == 1:
+            return gramian
+        if self.order is not None:
             inverse = torch.empty_like(self.order)
             inverse[self.order] = torch.arange(self.count, device=self.order.device)
             gramian = gramian[inverse][:, inverse]

@@ -174,13 +174,28 @@ def _product(step: Step, first: int = 0) -> Found:
     if step.axis != rows:
         return step.axis
     # A constant matrix with zeros may be made of blocks, one for each sample.
-    constant = step.node.next_functions[first][0] is None
-    if constant and step.above[-2] > 1:
+    if looks_at_numbers(step):
         factor = attribute(step.node, _LEFT_FACTORS[step.node.name()])
         dense = isinstance(factor, Tensor) and factor.layout == torch.strided
         if not dense or not bool((factor != 0).all()):
             return Verdict.PERHAPS
     return Verdict.SUMMED
+
+
+def looks_at_numbers(step: Step) -> bool:
+    """Tell whether a verdict depends on what a saved tensor holds.
+
+    Args:
+        step: The edge.
+
+    Returns:
+        Whether it is below the right factor of a product whose left factor is a constant.
+    """
+    if step.node.name() not in _LEFT_FACTORS:
+        return False
+    first = 1 if step.node.name() in ("AddmmBackward0", "BaddbmmBackward0") else 0
+    below_right = step.slot == first + 1 and step.axis == len(step.above) - 2
+    return below_right and step.node.next_functions[first][0] is None and step.above[-2] > 1
 
 
 def _product_added(step: Step) -> Found:

@@ -1,5 +1,6 @@
 """Where the samples are in the gradient of a tensor, and what is known when they are nowhere."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,10 +145,12 @@ class Split:
         self._owner = int(place.owners[0])
         self._rows: Owners | None = None
         self._inner = False
+        self._positions = 1
         if place.axis is None:
             return
         owners = place.owners
         each, rest = divmod(len(owners), samples)
+        self._positions = each
         order = np.arange(samples)
         if not rest and np.array_equal(owners, np.repeat(order, each)):
             return
@@ -161,6 +164,33 @@ class Split:
             own = np.flatnonzero(owners == sample)
             rows[sample, : len(own)] = own
         self._rows = rows
+        self._positions = rows.shape[1]
+
+    @property
+    def axis(self) -> int | None:
+        """The dimension that has the samples, None for none."""
+        return self._axis
+
+    @property
+    def positions(self) -> int:
+        """Rows of one sample, t, along the dimension that has the samples; 1 for none."""
+        return self._positions
+
+    def stacked(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Split tensors with this place, one for each loss.
+
+        Args:
+            tensors: k of them, as `__call__` takes them.
+
+        Returns:
+            Shape [k, b, t, …].
+        """
+        if len(tensors) > 1:
+            return torch.stack([self(tensor) for tensor in tensors])
+        (tensor,) = tensors
+        if self._axis == 0 and self._rows is None and not self._inner:
+            return tensor.reshape(1, self._samples, self._positions, *tensor.shape[1:])
+        return self(tensor).unsqueeze(0)
 
     def __call__(self, tensor: Tensor) -> Tensor:
         """Split one tensor.
@@ -179,6 +209,8 @@ class Split:
             spread = tensor.new_zeros(self._samples, 1, *tensor.shape)
             spread[self._owner, 0] = tensor
             return spread
+        if self._axis == 0 and self._rows is None and not self._inner:
+            return tensor.reshape(self._samples, self._positions, *tensor.shape[1:])
         rows = tensor.movedim(self._axis, 0)
         if self._rows is not None:
             index = torch.from_numpy(self._rows).to(rows.device)

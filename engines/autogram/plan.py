@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -43,6 +44,17 @@ class Group:
 
     nodes: tuple[int, ...]
     members: tuple[Member, ...]
+
+    @cached_property
+    def readers(self) -> tuple[int | None, ...]:
+        """For every node the argument whose gradient needs what the node saved, None for none.
+
+        A bias needs no input, and one that is not needed may not have been saved.
+        """
+        return tuple(
+            next((m.slots[column] for m in self.members if m.roles[column] != "bias"), None)
+            for column in range(len(self.nodes))
+        )
 
 
 @dataclass(frozen=True)

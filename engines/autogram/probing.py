@@ -36,7 +36,7 @@ _REORDERING_EPS = 4
 # Operations that save no tensor and show all their settings. Others that save none may hide some,
 # as the strides of `as_strided` and the sizes of constants in `cat`; and what is saved may decide
 # what goes where, as indices, zeros and the coordinates of `grid_sample` do.
-_TRANSPARENT = frozenset(
+TRANSPARENT = frozenset(
     node_names(
         """Col2Im0 Cumsum0 Diagonal0 FftC2C0 FftC2R0 FftR2C0 Flip0 Im2Col0 PixelShuffle0
         PixelUnshuffle0 ReflectionPad1D0 ReflectionPad3D0 Repeat0 ReplicationPad1D0
@@ -88,7 +88,7 @@ class Proofs:
         """
         if not callable(node) or saves_behind_hooks(node):
             return None
-        transparent = node.name() in _TRANSPARENT
+        transparent = node.name() in TRANSPARENT
         key = _signature(node, places, slots) if transparent else None
         if key in self._kept:
             return self._kept[key]

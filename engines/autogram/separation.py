@@ -24,10 +24,11 @@ from engines.autogram.passage import (
     Verdict,
     follow,
     follow_whole,
+    looks_at_numbers,
     uses_batch_statistics,
 )
 from engines.autogram.places import Place, Shared, State, Unknown, merged
-from engines.autogram.probing import COPY_SLICES, Proofs
+from engines.autogram.probing import COPY_SLICES, TRANSPARENT, Proofs
 
 _NESTED = Unknown("has a nested tensor as its result, or lies below one")
 Kind = Literal["norm", "operation", "sum", "rows", "inputs"]
@@ -56,10 +57,13 @@ class Separation:
     Attributes:
         states: By index of the node and number of its result.
         mixed: Where samples meet, in the order met.
+        certain: Whether structure alone decided everything, so that it holds for every graph of
+            the same structure without hooks.
     """
 
     states: dict[tuple[int, int], State] = field(default_factory=dict)
     mixed: list[Mixing] = field(default_factory=list)
+    certain: bool = True
 
     def state(self, node: int) -> State:
         """What is known about the gradient of an operation's first result.
@@ -116,6 +120,7 @@ class _Walk:
         node = self._graph.nodes[index]
         edges = [edge for edge in self._graph.edges[index] if self._leads[edge.child]]
         unknown = self._unknown(node, outputs)
+        self.found.certain &= unknown is None and callable(node)
         if unknown is not None:
             # Of this result too: a hook acts on its gradient before the operation sees it.
             self.found.states.update(((index, output), unknown) for output in outputs)
@@ -191,7 +196,9 @@ class _Walk:
             if python or node.name() in PICKING or node.name() == COPY_SLICES:
                 return None
             return follow_whole(node, output, max(samples), below)
-        found = follow(_step(node, edge.slot, output, place, below))
+        step = _step(node, edge.slot, output, place, below)
+        self.found.certain &= not looks_at_numbers(step)
+        found = follow(step)
         if found is Verdict.MIXED and len(samples) < 2:
             return Place.whole(max(samples)) if samples else place
         return found
@@ -225,6 +232,7 @@ class _Walk:
         others: bool,
     ) -> None:
         """Ask an operation by numbers about some inputs, each with what holds if it says no."""
+        self.found.certain &= node.name() in TRANSPARENT
         answers = self._proofs.find(node, places, tuple(edge.slot for edge, _ in edges))
         if answers is None:
             owners = {sample for place in places.values() for sample in place.samples}

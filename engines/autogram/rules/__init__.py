@@ -6,22 +6,36 @@ from engines.autogram.rules import (  # noqa: F401 - importing registers them
     embedding,
     linear,
 )
-from engines.autogram.rules.base import Counts, Declined, Factors, Part, Price, Role, Rule
+from engines.autogram.rules.base import (
+    Counts,
+    Declined,
+    Factors,
+    Option,
+    Part,
+    Role,
+    Rule,
+    add_outer,
+    readable,
+)
 from engines.autogram.rules.embedding import add_tied
 from engines.autogram.rules.linear import sides
 from engines.autogram.rules.registry import RULES, find, register
+from engines.autogram.rules.workspace import Workspace
 
 __all__ = [
     "RULES",
     "Counts",
     "Declined",
     "Factors",
+    "Option",
     "Part",
-    "Price",
     "Role",
     "Rule",
+    "Workspace",
+    "add_outer",
     "add_tied",
     "find",
+    "readable",
     "register",
     "sides",
 ]

@@ -3,6 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -16,15 +17,15 @@ from engines.autogram.rules.base import (
     Counts,
     Declined,
     Factors,
+    Option,
     Part,
-    Price,
     Role,
     Rule,
-    add_rows,
     readable,
-    rows_price,
+    rows_option,
 )
 from engines.autogram.rules.registry import register
+from engines.autogram.rules.workspace import Workspace
 
 
 class BroadcastRule(Rule):
@@ -71,28 +72,55 @@ class BroadcastRule(Rule):
             return Declined("reads a parameter that has entries for every sample")
         return None
 
-    def accumulate(self, total: Tensor, parts: Sequence[Part], factors: Sequence[Factors]) -> None:
-        """See `Rule.accumulate`."""
-        for part in parts:
-            add_rows(total, self, part, factors)
+    def options(
+        self, nodes: Sequence[Node], parts: Sequence[Part], counts: Counts
+    ) -> tuple[Option, ...]:
+        """See `Rule.options`: only "rows"."""
+        read = counts.losses * sum(math.prod(output_shape(node)) for node in nodes)
+        return (
+            reduce(
+                Option.plus, (rows_option(counts, part.shape.numel(), 2 * read) for part in parts)
+            ),
+        )
 
-    def rows(self, role: Role, factors: Factors, shape: torch.Size) -> Tensor:
+    def accumulate(
+        self,
+        total: Tensor,
+        parts: Sequence[Part],
+        factors: Sequence[Factors],
+        contraction: str,
+        workspace: Workspace,
+    ) -> None:
+        """See `Rule.accumulate`: there is no option but "rows", so this is never called.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(f"got the contraction {contraction}, expected rows; mend the plan.")
+
+    def rows(self, part: Part, factors: Sequence[Factors], contraction: str = "rows") -> Tensor:
         """See `Rule.rows`: sums over positions and over what the parameter is broadcast along.
 
         Cost: one multiply-add for each entry of D, two for a scale; m rows of the parameter's size.
         """
+        pairs = zip(part.roles, factors, strict=True)
+        return reduce(torch.add, (self._row(role, f, part.shape) for role, f in pairs))
+
+    def gradients(
+        self, weights: Tensor, parts: Sequence[Part], factors: Sequence[Factors]
+    ) -> list[Tensor]:
+        """See `Rule.gradients`: of the rows, which are small."""
+        return [(weights @ self.rows(part, factors)).view(part.shape) for part in parts]
+
+    def _row(self, role: Role, factors: Factors, shape: torch.Size) -> Tensor:
+        """Rows through one node, shape [m, entries]."""
         d = factors.outputs
-        products = d * factors.inputs if role == "scale" else d
         sizes = self.aligned(factors.node, shape)
         kept = [size for dim, size in enumerate(sizes) if dim != factors.axis]
         # Dimensions [k, b, t] come first, then the others in order.
         summed = [2, *(3 + dim for dim, size in enumerate(kept) if size == 1)]
+        products = d * factors.inputs if role == "scale" else d
         return products.sum(summed).reshape(factors.objectives, -1)
-
-    def price(self, node: Node, role: Role, shape: torch.Size, counts: Counts) -> Price:
-        """See `Rule.price`."""
-        each = math.prod(output_shape(node)) // counts.samples
-        return rows_price(counts, shape.numel(), each * (2 if role == "scale" else 1))
 
 
 @register("AddBackward0", "ExpandBackward0", "MulBackward0", "SubBackward0")
@@ -109,7 +137,7 @@ class ElementwiseRule(BroadcastRule):
         if objection is not None:
             return objection
         if node.name() == "MulBackward0":
-            other = "self" if slot else "other"
+            (other,) = self.reads(node, slot)
             if not readable(node, other):
                 return UNREADABLE
             factor: Tensor = attribute(node, f"_saved_{other}")
@@ -119,6 +147,12 @@ class ElementwiseRule(BroadcastRule):
         # The second operand of a sum or difference has a factor; an expansion has one operand.
         added = node.name() == "AddBackward0" and attribute(node, "_saved_alpha") == 1
         return "bias" if slot == 0 or added else Declined("takes it with a factor or a sign")
+
+    def reads(self, node: Node, slot: int) -> tuple[str, ...]:
+        """See `Rule.reads`: the other factor of a product."""
+        if node.name() != "MulBackward0":
+            return ()
+        return ("self",) if slot else ("other",)
 
     def aligned(self, node: Node, shape: torch.Size) -> tuple[int, ...]:
         """See `BroadcastRule.aligned`."""
@@ -160,11 +194,9 @@ class RepeatRule(BroadcastRule):
         """See `Rule.inputs`: none is needed."""
         return torch.empty(0, dtype=dtype)
 
-    def rows(self, role: Role, factors: Factors, shape: torch.Size) -> Tensor:
-        """See `Rule.rows`: the sum over the copies of a sample."""
-        d = factors.outputs
-        copies = d.reshape(factors.objectives, -1, shape.numel())
-        return copies.sum(1)
+    def _row(self, role: Role, factors: Factors, shape: torch.Size) -> Tensor:
+        """The sum over the copies of a sample."""
+        return factors.outputs.reshape(factors.objectives, -1, shape.numel()).sum(1)
 
 
 @register("NativeLayerNormBackward0", "NativeGroupNormBackward0", "NativeBatchNormBackward0")
@@ -183,12 +215,16 @@ class NormRule(BroadcastRule):
         if node.name() == "NativeBatchNormBackward0":
             if attribute(node, "_saved_training"):
                 return Declined("uses the statistics of the batch")
-            needed = ["input", "running_mean", "running_var"]
-        else:
-            needed = ["input", "result1", "result2"]
+        if not readable(node, *self.reads(node, slot)):
+            return UNREADABLE
+        return "bias" if slot == 2 else "scale"
+
+    def reads(self, node: Node, slot: int) -> tuple[str, ...]:
+        """See `Rule.reads`: what the normalised input is made of."""
         if slot == 2:
-            return "bias"
-        return "scale" if readable(node, *needed) else UNREADABLE
+            return ()
+        stored = node.name() == "NativeBatchNormBackward0"
+        return ("input", *(("running_mean", "running_var") if stored else ("result1", "result2")))
 
     def aligned(self, node: Node, shape: torch.Size) -> tuple[int, ...]:
         """See `BroadcastRule.aligned`."""

@@ -16,21 +16,28 @@ from engines.autogram.rules.base import (
     Counts,
     Declined,
     Factors,
+    Option,
     Part,
-    Price,
     Role,
     Rule,
     add_outer,
-    add_rows,
-    blocks,
     part_of,
     readable,
-    rows_price,
+    rows_option,
 )
-from engines.autogram.rules.contraction import add_products, contraction_price
+from engines.autogram.rules.contraction import add_products, product_rows, weighted_sum
+from engines.autogram.rules.conv_options import (
+    ONE_BY_ONE,
+    ROWS_GROUPED,
+    ROWS_ONE_BY_ONE,
+    ROWS_UNFOLDED,
+    UNFOLDED,
+    conv_options,
+)
 from engines.autogram.rules.geometry import Geometry
 from engines.autogram.rules.registry import register
-from engines.autogram.rules.unfolding import positions_allow, unfolded_sides, worth_unfolding
+from engines.autogram.rules.unfolding import unfolded_sides
+from engines.autogram.rules.workspace import Workspace
 
 
 @register("ConvolutionBackward0")
@@ -47,118 +54,216 @@ class ConvolutionRule(Rule):
             return COMPLEX
         if transposed or slot == 0:
             return Declined("has the parameter in an unusual place")
-        if slot == 1:
-            return "weight" if readable(node, "input", "weight") else UNREADABLE
-        return "bias"
+        if not readable(node, *self.reads(node, slot)):
+            return UNREADABLE
+        return "weight" if slot == 1 else "bias"
+
+    def reads(self, node: Node, slot: int) -> tuple[str, ...]:
+        """See `Rule.reads`."""
+        return ("input",) if slot == 1 else ()
 
     def inputs(self, node: Node, slot: int, dtype: torch.dtype) -> Tensor:
         """See `Rule.inputs`."""
         tensor: Tensor = attribute(node, "_saved_input")
         return tensor.detach().to(dtype)
 
-    def accumulate(self, total: Tensor, parts: Sequence[Part], factors: Sequence[Factors]) -> None:
+    def options(
+        self, nodes: Sequence[Node], parts: Sequence[Part], counts: Counts
+    ) -> tuple[Option, ...]:
+        """See `Rule.options`."""
+        weight, bias = part_of("weight", parts), part_of("bias", parts)
+        beside = None
+        if bias is not None:
+            read = sum(counts.losses * math.prod(output_shape(node)) for node in nodes)
+            beside = rows_option(counts, bias.shape.numel(), read)
+        if weight is None:
+            return () if beside is None else (beside,)
+        geometries = [Geometry.of(node, weight.shape) for node in nodes]
+        offered = conv_options(geometries, [output_shape(node) for node in nodes], counts)
+        return tuple(one.plus(beside) for one in offered) if beside is not None else offered
+
+    def accumulate(
+        self,
+        total: Tensor,
+        parts: Sequence[Part],
+        factors: Sequence[Factors],
+        contraction: str,
+        workspace: Workspace,
+    ) -> None:
         """See `Rule.accumulate`.
 
         Gradients are built for some output channels (or groups) at a time: they are disjoint
         entries of the weight, so their shares of J Jᵀ add up and nothing is computed twice.
         """
         weight, bias = part_of("weight", parts), part_of("bias", parts)
-        geometries = [] if weight is None else [Geometry.of(f.node) for f in factors]
-        pairs = list(zip(geometries, factors, strict=False))
-        if pairs and all(worth_unfolding(g, f) for g, f in pairs):
-            left, right = unfolded_sides(geometries, factors)
-            add_products(total, left, right, ones=bias is not None)
-            return
         if bias is not None:
-            add_rows(total, self, bias, factors)
-        if not pairs:
+            add_outer(total, self.rows(bias, factors))
+        if weight is None:
             return
-        # Uses of one weight share its shape; where their channels are cut differently, the blocks
-        # of one would not be those of another.
-        whole = len({(g.groups, g.transposed) for g in geometries}) > 1
-        for block in [None] if whole else _channel_blocks(geometries[0], factors[0]):
-            built = (_weight_rows(f, g, block) for g, f in pairs)
-            add_outer(total, reduce(torch.add, built))
+        geometries = [Geometry.of(f.node, weight.shape) for f in factors]
+        if contraction == "input-output":
+            left, right = unfolded_sides(geometries, factors)
+            add_products(total, left, right, contraction, workspace, ones=False)
+            return
+        if contraction == UNFOLDED:
+            left, right = unfolded_sides(geometries, factors)
+            add_products(total, left, right, "per-sample", workspace, ones=False)
+            return
+        for block in channel_blocks(geometries, factors, workspace):
+            add_outer(total, _summed_rows(geometries, factors, block, contraction))
 
-    def rows(self, role: Role, factors: Factors, shape: torch.Size) -> Tensor:
+    def rows(
+        self, part: Part, factors: Sequence[Factors], contraction: str = ROWS_GROUPED
+    ) -> Tensor:
         """See `Rule.rows`."""
-        d = factors.outputs
-        return d.sum((2, *range(4, d.dim()))).flatten(0, 1)
+        if "bias" in part.roles:
+            found = (f.outputs.sum((2, *range(4, f.outputs.dim()))) for f in factors)
+            return reduce(torch.add, found).flatten(0, 1)
+        geometries = [Geometry.of(f.node, part.shape) for f in factors]
+        if contraction == ROWS_UNFOLDED:
+            return product_rows(*unfolded_sides(geometries, factors)).flatten(1)
+        return _summed_rows(geometries, factors, None, contraction)
 
-    def price(self, node: Node, role: Role, shape: torch.Size, counts: Counts) -> Price:
-        """See `Rule.price`."""
-        output = output_shape(node)
-        positions = max(1, output[0] // counts.samples) * math.prod(output[2:])
-        if role == "bias":
-            return rows_price(counts, shape.numel(), positions * shape.numel())
-        geometry = Geometry.of(node)
-        wide = math.prod(shape[1:])
-        folded = rows_price(counts, shape.numel(), positions * shape.numel())
-        few = positions_allow(
-            geometry, positions, counts.samples * positions * wide * counts.itemsize
-        )
-        if not few:
-            return folded
-        left = torch.Size((counts.losses, counts.samples, positions, shape[0]))
-        right = torch.Size((1, counts.samples, positions, wide))
-        return contraction_price(left, right, counts.itemsize)
+    def gradients(
+        self, weights: Tensor, parts: Sequence[Part], factors: Sequence[Factors]
+    ) -> list[Tensor]:
+        """See `Rule.gradients`: the batch's gradient for weighted output gradients."""
+        combined = [weighted_sum(weights, f.outputs).flatten(0, 1) for f in factors]
+        found = []
+        for part in parts:
+            if "bias" in part.roles:
+                sums = (d.sum((0, *range(2, d.dim()))) for d in combined)
+                found.append(reduce(torch.add, sums))
+                continue
+            products = []
+            for d, f in zip(combined, factors, strict=True):
+                geometry = Geometry.of(f.node, part.shape)
+                x = f.inputs.flatten(0, 1)
+                weight = x.new_zeros(()).expand(part.shape)
+                products.append(weight_gradient(d, x, weight, geometry, geometry.groups))
+            found.append(reduce(torch.add, products))
+        return found
 
 
-def _channel_blocks(geometry: Geometry, factors: Factors) -> list[slice]:
-    """Cut output channels, or groups where there are several, to fit the workspace."""
-    bytes_total = factors.objectives * geometry.weight.numel() * factors.outputs.element_size()
-    pieces = geometry.groups if geometry.groups > 1 else factors.outputs.shape[3]
-    return blocks(pieces, bytes_total // pieces)
-
-
-def _weight_rows(factors: Factors, geometry: Geometry, block: slice | None) -> Tensor:
-    """Gradients of the weight (of one block of it), samples folded into groups.
+def channel_blocks(
+    geometries: Sequence[Geometry], factors: Sequence[Factors], workspace: Workspace
+) -> list[slice | None]:
+    """Cut output channels, or groups where there are several, to fit the workspace.
 
     Args:
-        factors: X, shape [b, t, c, …], and D, shape [k, b, t, o, …].
-        geometry: Attributes of the convolution.
-        block: Output channels if there is one group, else groups; None for all.
+        geometries: Of every use of one weight.
+        factors: Of every use.
+        workspace: What blocks have to fit.
 
     Returns:
-        Shape [m, entries of the block].
+        Slices; one None, for all, where uses cut the channels of the weight differently, so that
+        the blocks of one would not be those of another.
+    """
+    if len({(g.groups, g.transposed) for g in geometries}) > 1:
+        return [None]
+    geometry, outputs = geometries[0], factors[0].outputs
+    bytes_total = factors[0].objectives * geometry.weight.numel() * outputs.element_size()
+    pieces = geometry.groups if geometry.groups > 1 else outputs.shape[3]
+    return list(workspace.cut(pieces, bytes_total // pieces))
 
-    Cost: k times the multiply-adds of the batch's weight gradient.
+
+def _summed_rows(
+    geometries: Sequence[Geometry],
+    factors: Sequence[Factors],
+    block: slice | None,
+    contraction: str,
+) -> Tensor:
+    """Gradients of (one block of) the weight, added up over its uses, shape [m, entries]."""
+    one_by_one = contraction in (ONE_BY_ONE, ROWS_ONE_BY_ONE)
+    build = _rows_one_by_one if one_by_one else _rows_grouped
+    pairs = zip(geometries, factors, strict=True)
+    return reduce(torch.add, (build(*_block_of(f, g, block), g) for g, f in pairs))
+
+
+def _block_of(
+    factors: Factors, geometry: Geometry, block: slice | None
+) -> tuple[Tensor, Tensor, int]:
+    """X, shape [b, t, c, …], D, shape [k, b, t, o, …], and groups of one block.
+
+    A block is of output channels if there is one group, else of groups.
     """
     x, d, groups = factors.inputs, factors.outputs, geometry.groups
-    if block is not None and groups == 1:
-        d = d[:, :, :, block]
-    elif block is not None:
-        c, o = x.shape[2] // groups, d.shape[3] // groups
-        x = x[:, :, block.start * c : block.stop * c]
-        d = d[:, :, :, block.start * o : block.stop * o]
-        groups = block.stop - block.start
-    samples, channels, outputs = x.shape[0], x.shape[2], d.shape[3]
-    kernel = geometry.weight[2:]
+    if block is None:
+        return x, d, groups
+    if groups == 1:
+        return x, d[:, :, :, block], 1
+    c, o = x.shape[2] // groups, d.shape[3] // groups
+    x = x[:, :, block.start * c : block.stop * c]
+    return x, d[:, :, :, block.start * o : block.stop * o], block.stop - block.start
+
+
+def _weight_shape(x: Tensor, d: Tensor, groups: int, geometry: Geometry) -> tuple[int, ...]:
+    """Shape of the weight of a block."""
+    channels, outputs = x.shape[2], d.shape[3]
     if geometry.transposed:
-        shape = (channels, outputs // groups, *kernel)
-    else:
-        shape = (outputs, channels // groups, *kernel)
+        return (channels, outputs // groups, *geometry.weight[2:])
+    return (outputs, channels // groups, *geometry.weight[2:])
+
+
+def _rows_grouped(x: Tensor, d: Tensor, groups: int, geometry: Geometry) -> Tensor:
+    """Samples folded into groups: one call for each loss."""
+    samples = x.shape[0]
+    shape = _weight_shape(x, d, groups, geometry)
     # Rows of one sample become the batch, samples become groups: one call, no gradient summed.
-    folded = _plain_strides(x.transpose(0, 1).flatten(1, 2))
+    folded = x.transpose(0, 1).flatten(1, 2)
     # The weight's values do not enter its own gradient; only its shape is read.
     weight = x.new_zeros(()).expand(samples * shape[0], *shape[1:])
     built = [
-        torch.ops.aten.convolution_backward(
-            _plain_strides(loss.transpose(0, 1).flatten(1, 2)),
-            folded,
-            weight,
-            None,
-            geometry.stride,
-            geometry.padding,
-            geometry.dilation,
-            geometry.transposed,
-            geometry.output_padding,
-            samples * groups,
-            [False, True, False],
-        )[1].reshape(samples, -1)
+        weight_gradient(
+            loss.transpose(0, 1).flatten(1, 2), folded, weight, geometry, samples * groups
+        ).reshape(samples, -1)
         for loss in d
     ]
     return built[0] if len(built) == 1 else torch.cat(built)
+
+
+def _rows_one_by_one(x: Tensor, d: Tensor, groups: int, geometry: Geometry) -> Tensor:
+    """One call for each sample: as fast as the batch's own gradient where positions are many."""
+    losses, samples = d.shape[:2]
+    shape = _weight_shape(x, d, groups, geometry)
+    weight = x.new_zeros(()).expand(shape)
+    built = x.new_empty(losses, samples, math.prod(shape))
+    for loss in range(losses):
+        for sample in range(samples):
+            gradient = weight_gradient(d[loss, sample], x[sample], weight, geometry, groups)
+            built[loss, sample] = gradient.flatten()
+    return built.flatten(0, 1)
+
+
+def weight_gradient(
+    d: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, groups: int
+) -> Tensor:
+    """Differentiate a convolution with respect to its weight.
+
+    Args:
+        d: Output gradients, shape [N, o, …].
+        x: Inputs, shape [N, c, …].
+        weight: Anything of the weight's shape.
+        geometry: Attributes of the convolution.
+        groups: Its groups.
+
+    Returns:
+        The gradient, of the weight's shape.
+    """
+    found: Tensor = torch.ops.aten.convolution_backward(
+        _plain_strides(d),
+        _plain_strides(x),
+        weight,
+        None,
+        geometry.stride,
+        geometry.padding,
+        geometry.dilation,
+        geometry.transposed,
+        geometry.output_padding,
+        groups,
+        [False, True, False],
+    )[1]
+    return found
 
 
 def _plain_strides(operand: Tensor) -> Tensor:

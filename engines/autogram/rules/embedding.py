@@ -1,6 +1,5 @@
 """Rows of a table: an embedding, alone or tied to the linear layer that reads it back."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -12,19 +11,20 @@ from engines.autogram.places import Place
 from engines.autogram.rules.base import (
     COMPLEX,
     UNREADABLE,
-    WORKSPACE_BYTES,
     Counts,
     Declined,
     Factors,
+    Option,
     Part,
-    Price,
     Role,
     Rule,
     add_outer,
-    blocks,
     readable,
+    rows_option,
 )
+from engines.autogram.rules.contraction import reads_back, weighted_sum
 from engines.autogram.rules.registry import register
+from engines.autogram.rules.workspace import BLOCK_BYTES, Workspace
 
 
 @register("EmbeddingBackward0")
@@ -49,7 +49,11 @@ class EmbeddingRule(Rule):
         # Divided by how often an index occurs in the whole batch, rows would mix samples.
         if attribute(node, "_saved_scale_grad_by_freq"):
             return Declined("scales gradients by frequency")
-        return "weight" if readable(node, "indices") else UNREADABLE
+        return "weight" if readable(node, *self.reads(node, slot)) else UNREADABLE
+
+    def reads(self, node: Node, slot: int) -> tuple[str, ...]:
+        """See `Rule.reads`."""
+        return ("indices",)
 
     def inputs(self, node: Node, slot: int, dtype: torch.dtype) -> Tensor:
         """See `Rule.inputs`: the indices, -1 for those that receive no gradient."""
@@ -57,7 +61,39 @@ class EmbeddingRule(Rule):
         padding = int(attribute(node, "_saved_padding_idx"))
         return indices.masked_fill(indices == padding, -1).long()
 
-    def accumulate(self, total: Tensor, parts: Sequence[Part], factors: Sequence[Factors]) -> None:
+    def options(
+        self, nodes: Sequence[Node], parts: Sequence[Part], counts: Counts
+    ) -> tuple[Option, ...]:
+        """See `Rule.options`."""
+        (part,) = parts
+        table, columns = part.shape
+        looked_up = counts.samples * sum(counts.positions)
+        occurring = min(looked_up, table)
+        m, size = counts.objectives, counts.itemsize
+        read = counts.losses * looked_up * columns
+        blocks = 1 + m * occurring * columns * size // BLOCK_BYTES
+        return (
+            Option(
+                contraction="rows that occur",
+                multiply_adds=m * m * occurring * columns,
+                moved_bytes=size * (3 * read + 2 * m * occurring * columns),
+                calls=8 + 5 * blocks,
+                workspace_bytes=size * min(m * columns * occurring, BLOCK_BYTES // size),
+                kept_rows=False,
+                gradient_multiply_adds=0,
+                gradient_moved_bytes=size * (3 * read + table * columns),
+            ),
+            rows_option(counts, table * columns, 3 * read),
+        )
+
+    def accumulate(
+        self,
+        total: Tensor,
+        parts: Sequence[Part],
+        factors: Sequence[Factors],
+        contraction: str,
+        workspace: Workspace,
+    ) -> None:
         """See `Rule.accumulate`.
 
         The gradients are built for some of the rows that occur at a time: disjoint entries of the
@@ -68,35 +104,47 @@ class EmbeddingRule(Rule):
         """
         indices, d = joined(factors)
         losses, samples, positions, columns = d.shape
-        seen, which = indices.unique(return_inverse=True)
-        which = which.flatten()
-        order = which.argsort()
-        bounds = torch.searchsorted(which[order], torch.arange(len(seen) + 1, device=which.device))
         flat = d.reshape(losses, samples * positions, columns)
-        for part in blocks(len(seen), len(total) * columns * d.element_size()):
-            chosen = order[bounds[part.start] : bounds[part.stop]]
+        seen, which = occurrences(indices, parts[0].shape[0])
+        sample = torch.arange(samples, device=d.device).repeat_interleave(positions)
+        order = which.argsort() if reads_back(d) else None
+        bounds = [] if order is None else _bounds(which[order], len(seen))
+        for part in workspace.cut(len(seen), len(total) * columns * d.element_size()):
+            # One row more takes what this block is not about.
             size = part.stop - part.start
-            block = d.new_zeros(losses, samples * size, columns)
-            rows = chosen // positions * size + which[chosen] - part.start
-            block.index_add_(1, rows, flat[:, chosen])
-            add_outer(total, block.view(len(total), size * columns))
+            chosen = slice(None) if order is None else order[bounds[part.start] : bounds[part.stop]]
+            row = which[chosen] - part.start
+            row = torch.where((row < 0) | (row >= size), size, row)
+            (block,) = workspace.take(d, (losses, samples * (size + 1), columns))
+            block.zero_()
+            block.index_add_(1, sample[chosen] * (size + 1) + row, flat[:, chosen])
+            built = block.view(losses * samples, size + 1, columns)[:, :size]
+            add_outer(total, built.reshape(len(total), -1))
 
-    def rows(self, role: Role, factors: Factors, shape: torch.Size) -> Tensor:
-        """See `Rule.rows`: a table has neither role.
+    def rows(self, part: Part, factors: Sequence[Factors], contraction: str = "rows") -> Tensor:
+        """See `Rule.rows`."""
+        indices, d = joined(factors)
+        losses, samples, positions, columns = d.shape
+        table = part.shape[0]
+        first = torch.arange(samples, device=d.device).unsqueeze(1) * table
+        built = d.new_zeros(losses, samples * table, columns)
+        rows = (first + indices).flatten()
+        built.index_add_(1, rows, d.reshape(losses, samples * positions, columns))
+        return built.view(losses * samples, table * columns)
 
-        Raises:
-            ValueError: Always.
-        """
-        raise ValueError(f"got the role {role} for a table, expected weight; mend the plan.")
-
-    def price(self, node: Node, role: Role, shape: torch.Size, counts: Counts) -> Price:
-        """See `Rule.price`."""
-        looked_up = math.prod(output_shape(node)[:-1])
-        rows = min(looked_up, shape[0])
-        m = counts.objectives
-        flops = counts.losses * looked_up * shape[1] + m * m * rows * shape[1]
-        workspace = min(counts.itemsize * m * rows * shape[1], WORKSPACE_BYTES)
-        return Price("rows that occur", flops, workspace)
+    def gradients(
+        self, weights: Tensor, parts: Sequence[Part], factors: Sequence[Factors]
+    ) -> list[Tensor]:
+        """See `Rule.gradients`."""
+        (part,) = parts
+        indices, d = joined(factors)
+        combined = weighted_sum(weights, d).flatten(0, 1)
+        if all(attribute(f.node, "_saved_sparse") for f in factors):
+            kept = torch.cat([f.inputs.flatten(1) for f in factors], 1).flatten() >= 0
+            found = indices.flatten()[kept].unsqueeze(0)
+            shape = tuple(part.shape)
+            return [torch.sparse_coo_tensor(found, combined[kept], shape, check_invariants=False)]
+        return [combined.new_zeros(part.shape).index_add_(0, indices.flatten(), combined)]
 
 
 def joined(factors: Sequence[Factors]) -> tuple[Tensor, Tensor]:
@@ -113,6 +161,39 @@ def joined(factors: Sequence[Factors]) -> tuple[Tensor, Tensor]:
     d = torch.cat([f.outputs.flatten(2, -2) for f in factors], 2)
     silent = indices < 0
     return indices.masked_fill(silent, 0), d.masked_fill(silent.unsqueeze(-1), 0)
+
+
+def occurrences(indices: Tensor, table: int) -> tuple[Tensor, Tensor]:
+    """Number the rows of a table that occur.
+
+    `torch.unique` has a result whose size only the numbers tell, which stops a device's queue; on
+    a device the size is the largest possible one instead.
+
+    Args:
+        indices: Rows, any shape.
+        table: Rows that there are.
+
+    Returns:
+        The rows that occur, shape [u] (numbers beyond them are 0), and for every index which of
+        them it is, shape [indices.numel()].
+    """
+    flat = indices.flatten()
+    if reads_back(flat):
+        return flat.unique(return_inverse=True)
+    ordered, order = flat.sort()
+    steps = torch.zeros_like(ordered)
+    steps[1:] = (ordered[1:] != ordered[:-1]).long()
+    which = torch.empty_like(flat).scatter_(0, order, steps.cumsum(0))
+    seen = flat.new_zeros(min(table, len(flat))).scatter_(0, which, flat)
+    return seen, which
+
+
+def _bounds(ordered: Tensor, count: int) -> list[int]:
+    """Where each number begins in an ordered list of them, and where the last one ends."""
+    starts: list[int] = torch.searchsorted(
+        ordered, torch.arange(count + 1, device=ordered.device)
+    ).tolist()
+    return starts
 
 
 def add_tied(total: Tensor, lookups: Sequence[Factors], left: Tensor, right: Tensor) -> None:
@@ -132,13 +213,15 @@ def add_tied(total: Tensor, lookups: Sequence[Factors], left: Tensor, right: Ten
         row of the table that was not looked up is touched.
     """
     indices, d = joined(lookups)
-    losses, samples = d.shape[:2]
-    seen, which = indices.unique(return_inverse=True)
+    losses, samples, positions, columns = d.shape
+    seen, which = occurrences(indices, left.shape[3])
     grid = total.view(losses, samples, losses, samples)
+    flat = d.reshape(losses * samples, positions * columns)
     for loss in range(losses):
         for sample in range(samples):
             rows = left[loss % len(left), sample][:, seen].T
-            gradient = rows @ right[loss % len(right), sample]
-            cross = torch.einsum("kbtd,btd->kb", d, gradient[which])
+            gradient = (rows @ right[loss % len(right), sample])[which]
+            products = gradient.view(samples, positions * columns)
+            cross = (flat.view(losses, samples, -1) * products).sum(-1)
             grid[:, :, loss, sample] += cross
             grid[loss, sample] += cross

@@ -13,7 +13,11 @@ GROUP_BYTES = 64 * 2**20
 
 
 def accumulate_general(
-    total: Tensor, output: Tensor, objectives: Objectives, parameters: Sequence[Tensor]
+    total: Tensor,
+    output: Tensor,
+    objectives: Objectives,
+    parameters: Sequence[Tensor],
+    memory_cap: int | None = None,
 ) -> None:
     """Add the inner products of gradients found by one autograd call per objective.
 

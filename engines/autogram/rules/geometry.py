@@ -21,11 +21,12 @@ class Geometry:
     groups: int
 
     @classmethod
-    def of(cls, node: Node) -> "Geometry":
+    def of(cls, node: Node, weight: torch.Size) -> "Geometry":
         """Read them off a node.
 
         Args:
-            node: A convolution that saved its weight.
+            node: A convolution.
+            weight: Shape of its weight.
 
         Returns:
             The attributes.
@@ -35,7 +36,7 @@ class Geometry:
             return [int(size) for size in attribute(node, name)]
 
         return cls(
-            weight=attribute(node, "_saved_weight").shape,
+            weight=weight,
             stride=sizes("_saved_stride"),
             padding=sizes("_saved_padding"),
             dilation=sizes("_saved_dilation"),

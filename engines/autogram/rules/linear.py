@@ -1,6 +1,7 @@
 """Linear maps: `y = x Wᵀ + b` and `y = x W`, as autograd records them."""
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -14,17 +15,23 @@ from engines.autogram.rules.base import (
     Counts,
     Declined,
     Factors,
+    Option,
     Part,
-    Price,
     Role,
     Rule,
-    add_rows,
+    add_outer,
     part_of,
     readable,
-    rows_price,
+    rows_option,
 )
-from engines.autogram.rules.contraction import add_products, contraction_price
+from engines.autogram.rules.contraction import (
+    add_products,
+    product_options,
+    product_rows,
+    weighted_positions,
+)
 from engines.autogram.rules.registry import register
+from engines.autogram.rules.workspace import Workspace
 
 
 @register("AddmmBackward0", "MmBackward0")
@@ -65,6 +72,12 @@ class LinearRule(Rule):
         dense = attribute(node, f"_saved_{factor}").layout == torch.strided
         return "weight" if dense else Declined("reads a sparse tensor")
 
+    def reads(self, node: Node, slot: int) -> tuple[str, ...]:
+        """See `Rule.reads`."""
+        if node.name() == "MmBackward0":
+            return ("self",)
+        return ("mat1",) if slot == 2 else ()
+
     def data(self, node: Node, slot: int) -> Tensor | None:
         """See `Rule.data`."""
         name, weight = ("self", 1) if node.name() == "MmBackward0" else ("mat1", 2)
@@ -79,29 +92,76 @@ class LinearRule(Rule):
         tensor: Tensor = attribute(node, saved)
         return tensor.detach().to(dtype)
 
-    def accumulate(self, total: Tensor, parts: Sequence[Part], factors: Sequence[Factors]) -> None:
+    def options(
+        self, nodes: Sequence[Node], parts: Sequence[Part], counts: Counts
+    ) -> tuple[Option, ...]:
+        """See `Rule.options`."""
+        weight, bias = part_of("weight", parts), part_of("bias", parts)
+        positions = sum(counts.positions)
+        offered: tuple[Option, ...] = ()
+        if weight is not None:
+            # One copy of X serves all losses, unless it stands beside output gradients.
+            mixed = len(set(weight.transposed)) > 1
+            first = counts.losses if mixed or all(weight.transposed) else 1
+            second = counts.losses if mixed or not any(weight.transposed) else 1
+            left = torch.Size((first, counts.samples, positions, weight.shape[0]))
+            right = torch.Size((second, counts.samples, positions, weight.shape[1]))
+            offered = product_options(left, right, counts.itemsize)
+        if bias is None:
+            return offered
+        read = counts.objectives * positions * bias.shape.numel()
+        beside = rows_option(counts, bias.shape.numel(), read)
+        return tuple(one.plus(beside) for one in offered) or (beside,)
+
+    def accumulate(
+        self,
+        total: Tensor,
+        parts: Sequence[Part],
+        factors: Sequence[Factors],
+        contraction: str,
+        workspace: Workspace,
+    ) -> None:
         """See `Rule.accumulate`."""
         weight, bias = part_of("weight", parts), part_of("bias", parts)
         # A bias is a further column of ones in X, as long as X is on one side throughout.
         joined = weight is not None and bias is not None and all(weight.transposed)
         if weight is not None:
             left, right = sides(weight.transposed, factors)
-            add_products(total, left, right, ones=joined)
+            add_products(total, left, right, contraction, workspace, ones=joined)
         if bias is not None and not joined:
-            add_rows(total, self, bias, factors)
+            add_outer(total, self.rows(bias, factors))
 
-    def rows(self, role: Role, factors: Factors, shape: torch.Size) -> Tensor:
+    def rows(self, part: Part, factors: Sequence[Factors], contraction: str = "rows") -> Tensor:
         """See `Rule.rows`."""
-        return factors.outputs.sum(2).flatten(0, 1)
+        if "weight" in part.roles:
+            return product_rows(*sides(part.transposed, factors)).flatten(1)
+        return reduce(torch.add, (f.outputs.sum(2).flatten(0, 1) for f in factors))
 
-    def price(self, node: Node, role: Role, shape: torch.Size, counts: Counts) -> Price:
-        """See `Rule.price`."""
-        positions = max(1, output_shape(node)[0] // counts.samples)
-        if role == "bias":
-            return rows_price(counts, shape.numel(), positions * shape.numel())
-        left = torch.Size((counts.losses, counts.samples, positions, shape[0]))
-        right = torch.Size((1, counts.samples, positions, shape[1]))
-        return contraction_price(left, right, counts.itemsize)
+    def gradients(
+        self, weights: Tensor, parts: Sequence[Part], factors: Sequence[Factors]
+    ) -> list[Tensor]:
+        """See `Rule.gradients`."""
+        weight, bias = part_of("weight", parts), part_of("bias", parts)
+        if weight is not None and len(set(weight.transposed)) > 1:
+            left, right = sides(weight.transposed, factors)
+            grid = weights.view(len(left), -1, 1, 1)
+            product = (left * grid).flatten(0, 2).mT @ right.flatten(0, 2)
+            return [product if part is weight else self._bias(weights, factors) for part in parts]
+        combined = [weighted_positions(weights, f.outputs) for f in factors]
+        found = {}
+        if weight is not None:
+            pairs = zip(combined, factors, strict=True)
+            products = [d.mT @ f.inputs.reshape(len(d), -1) for d, f in pairs]
+            product = reduce(torch.add, products)
+            found["weight"] = product if weight.transposed[0] else product.mT
+        if bias is not None:
+            found["bias"] = reduce(torch.add, (d.sum(0) for d in combined))
+        return [found["weight" if "weight" in part.roles else "bias"] for part in parts]
+
+    @staticmethod
+    def _bias(weights: Tensor, factors: Sequence[Factors]) -> Tensor:
+        """Weighted gradient of a bias."""
+        return reduce(torch.add, (weighted_positions(weights, f.outputs).sum(0) for f in factors))
 
 
 def sides(flags: Sequence[bool], factors: Sequence[Factors]) -> tuple[Tensor, Tensor]:

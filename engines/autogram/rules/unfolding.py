@@ -1,4 +1,4 @@
-"""Convolutions of one group as linear maps of unfolded inputs, where positions are few."""
+"""Convolutions of one group as linear maps of unfolded inputs."""
 
 import math
 from collections.abc import Sequence
@@ -7,43 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engines.autogram.rules.base import WORKSPACE_BYTES, Factors
+from engines.autogram.rules.base import Factors
 from engines.autogram.rules.geometry import Geometry
-
-# Measured on a CPU, ms, unfolded against folded into groups, batches of 8 to 64: 16→32 at 8²: 0.8
-# against 1.6; 256→256 at 7²: 4.9 against 31; 64→64 at 14²: 4.1 against 2.0 and at 28²: 9.0 against
-# 3.4, both with F.unfold.
-_MOST_POSITIONS = 128
-
-
-def worth_unfolding(geometry: Geometry, factors: Factors) -> bool:
-    """Tell whether the linear form serves a convolution better than the folded one.
-
-    Args:
-        geometry: Attributes of the convolution.
-        factors: Its factors.
-
-    Returns:
-        Whether it applies, positions are few, and the unfolded input fits the workspace.
-    """
-    positions = math.prod(factors.outputs.shape[2:3] + factors.outputs.shape[4:])
-    entries = factors.inputs.shape[0] * positions * math.prod(geometry.weight[1:])
-    return positions_allow(geometry, positions, entries * factors.inputs.element_size())
-
-
-def positions_allow(geometry: Geometry, positions: int, unfolded_bytes: int) -> bool:
-    """Tell whether the linear form applies and pays.
-
-    Args:
-        geometry: Attributes of the convolution.
-        positions: Of one sample.
-        unfolded_bytes: Size of the unfolded input.
-
-    Returns:
-        Whether there is one group, positions are few, and the unfolded input fits the workspace.
-    """
-    plain = geometry.groups == 1 and not geometry.transposed
-    return plain and positions <= _MOST_POSITIONS and unfolded_bytes <= WORKSPACE_BYTES
 
 
 def unfolded_sides(

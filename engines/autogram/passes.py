@@ -1,0 +1,98 @@
+"""Runs the backward passes that a reading asks for, and adds up what they bring."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from engines.autogram.accumulation import Accumulation, Weighted
+from engines.autogram.capture import sweep
+from engines.autogram.objectives import Objectives
+from engines.autogram.reading import Reading
+from engines.autogram.rules import Workspace
+from engines.autogram.rules.general import accumulate_general
+
+# Up to this size in all, output gradients are taken in one go: that saves a call into Python for
+# each, and costs what they take.
+_TOGETHER_BYTES = 4 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Brought:
+    """What the passes brought beside the Gramian.
+
+    Attributes:
+        weighted: For some parameters each, by index, what makes their gradients from weights.
+        silent: Parameters that no objective reaches, by index.
+    """
+
+    weighted: list[tuple[tuple[int, ...], Weighted]]
+    silent: set[int]
+
+
+def run_passes(
+    totals: Sequence[Tensor],
+    output: Tensor,
+    objectives: Objectives,
+    reading: Reading,
+    parameters: Sequence[Tensor],
+    *,
+    memory_cap: int | None,
+    retain_graph: bool,
+) -> Brought:
+    """Add up the shares of all parameters.
+
+    Args:
+        totals: For every parameter the Gramian to add to in place, shape [m, m].
+        output: The objectives.
+        objectives: Their numbering.
+        reading: What to do.
+        parameters: The tracked parameters.
+        memory_cap: What the caller allows in bytes, or None.
+        retain_graph: Whether the graph outlives the last pass.
+
+    Returns:
+        What gradients are made of.
+
+    Raises:
+        MemoryCapError: The general path needs more than the caller allows.
+        RuntimeError: Autograd could not run.
+
+    Cost: the input-gradient half of k backward passes for every round, and the contractions; m
+        passes for the general path.
+    """
+    graph = reading.graph
+    workspace = Workspace(reading.schedule.budget.workspace_bytes)
+    ones = torch.ones(objectives.samples, dtype=output.dtype, device=output.device)
+    brought = Brought([], set())
+    rest = list(reading.plan.general)
+    rounds = reading.schedule.rounds
+    for number, tasks in enumerate(rounds):
+        own = [totals[task.group.members[0].parameter] for task in tasks]
+        pending = Accumulation(reading, tasks, own, workspace)
+        nodes = pending.nodes
+        final = number == len(rounds) - 1 and not retain_graph
+        together = reading.schedule.held_bytes[number] <= _TOGETHER_BYTES
+        for loss in range(objectives.losses):
+            cotangent = objectives.cotangent(ones, loss * objectives.samples, output)
+            last = loss == objectives.losses - 1
+            if together and last:
+                pending.read_inputs(nodes)
+            sweep(
+                graph,
+                output,
+                cotangent,
+                nodes,
+                pending.receiver(last=last),
+                retain_graph=not (final and last),
+                together=together,
+            )
+        rest += pending.unfinished()
+        brought.weighted.extend(pending.weighted)
+        brought.silent.update(pending.silent)
+    # Autograd delivered everything, or a custom backward cut the graph: then exactly.
+    for total in {id(total): total for total in totals}.values():
+        own_rest = [parameters[index] for index in rest if totals[index] is total]
+        accumulate_general(total, output, objectives, own_rest, memory_cap)
+    return brought

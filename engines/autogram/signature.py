@@ -1,0 +1,97 @@
+"""Tells whether a graph has the structure of an earlier one, at a few microseconds a node."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.autograd.graph import Node, get_gradient_edge
+
+from engines.autogram.graph import LEAF, attribute, output_metadata
+
+# Per class of node the saved attributes that are no tensors. Tensors have a raw form beside them.
+_SETTINGS: dict[type, tuple[str, ...]] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Walked:
+    """The nodes of a graph in a fixed order, and all that its structure depends on.
+
+    Attributes:
+        nodes: All nodes, leaves among them, the output's first.
+        structure: Equal for graphs in which the same operations, with the same settings and
+            shapes, are connected in the same way to the same parameters. What saved tensors hold,
+            and what hooks do, is not in it.
+        leaves: Tensors that receive a gradient, each once.
+    """
+
+    nodes: tuple[Node, ...]
+    structure: Hashable
+    leaves: tuple[Tensor, ...]
+
+
+def walk(output: Tensor, parameters: Sequence[Tensor]) -> Walked:
+    """Visit the graph of an output.
+
+    Args:
+        output: Tensor that requires grad.
+        parameters: Tracked leaves.
+
+    Returns:
+        Its nodes and structure.
+
+    Cost: about 2 µs per node.
+    """
+    numbers = {id(parameter): index for index, parameter in enumerate(parameters)}
+    edge = get_gradient_edge(output)
+    nodes = [edge.node]
+    index_of = {edge.node: 0}
+    seen: list[Hashable] = [edge.output_nr]
+    leaves = []
+    for node in nodes:  # grows while it is walked
+        name = node.name()
+        if name == LEAF:
+            leaf = attribute(node, "variable")
+            leaves.append(leaf)
+            kind = (leaf.shape, leaf.dtype, leaf.layout, leaf.device)
+            seen.append((numbers.get(id(leaf)), isinstance(leaf, nn.Parameter), kind))
+            continue
+        below = []
+        for child, output_number in node.next_functions:
+            if child is None:
+                below.append(None)
+                continue
+            index = index_of.get(child)
+            if index is None:
+                index = index_of[child] = len(nodes)
+                nodes.append(child)
+            below.append((index, output_number))
+        results = [_result(known) for known in output_metadata(node)]
+        settings = [_frozen(getattr(node, each)) for each in _settings(node)]
+        seen.append((name, tuple(below), tuple(results), tuple(settings)))
+    return Walked(tuple(nodes), tuple(seen), tuple(leaves))
+
+
+def _result(known: Any) -> Hashable:
+    """Shape, dtype and device of a result; a nested tensor has no shape of numbers."""
+    if known.is_nested_tensor or known.is_cpp_nested_tensor:
+        return None
+    return (tuple(known.shape), known.dtype, known.device)
+
+
+def _settings(node: Node) -> tuple[str, ...]:
+    """Names of a node's saved attributes that are no tensors."""
+    kind = type(node)
+    found = _SETTINGS.get(kind)
+    if found is None:
+        names = set(dir(node))
+        found = tuple(
+            sorted(n for n in names if n.startswith("_saved_") and f"_raw{n}" not in names)
+        )
+        _SETTINGS[kind] = found
+    return found
+
+
+def _frozen(value: Any) -> Hashable:
+    """A setting in a form that can be compared."""
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,78 @@
+"""The second half of a fused step: from weights to gradients."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from engines.autogram.gradients import (
+    as_gradient,
+    deposit,
+    differentiate_rest,
+    refuse_non_finite_gramian,
+)
+from engines.autogram.objectives import Objectives
+from engines.autogram.passes import Brought
+from engines.autogram.reading import Reading
+
+
+class GramianStep(NamedTuple):
+    """What `Engine.backward` saw.
+
+    Attributes:
+        gramian: The generalized Gramian of the objectives, shape [m1, …, mk, mk, …, m1].
+        weights: Their weights, shape [m1, …, mk].
+    """
+
+    gramian: Tensor
+    weights: Tensor
+
+
+def finish_step(
+    losses: Tensor,
+    weights: Tensor,
+    total: Tensor,
+    objectives: Objectives,
+    reading: Reading,
+    brought: Brought,
+    parameters: Sequence[Tensor],
+    *,
+    retain_graph: bool,
+) -> None:
+    """Make the gradient of the weighted sum for every leaf, and accumulate it.
+
+    Args:
+        losses: The objectives.
+        weights: Theirs, in the shape of the losses.
+        total: The Gramian in the engine's order, shape [m, m].
+        objectives: The numbering of the objectives.
+        reading: What was done.
+        brought: What gradients are made of; emptied.
+        parameters: The tracked parameters.
+        retain_graph: Whether the graph outlives the call.
+
+    Raises:
+        NonFiniteGradientError: A gradient is NaN or infinite; no `.grad` was touched.
+    """
+    ordered = objectives.ordered(weights).to(total)
+    refuse_non_finite_gramian(total, ordered)
+    served = {id(parameters[index]) for indices, _ in brought.weighted for index in indices}
+    served |= {id(parameters[index]) for index in brought.silent}
+    rest = [leaf for leaf in reading.leaves if id(leaf) not in served]
+    reached: list[Tensor] = []
+    gradients: list[Tensor] = []
+    hooked: list[Tensor] = []
+    if rest:
+        reached, gradients, hooked = differentiate_rest(
+            losses, weights, rest, retain_graph=retain_graph
+        )
+    while brought.weighted:
+        indices, make = brought.weighted.pop()
+        for index, gradient in zip(indices, make(ordered), strict=True):
+            reached.append(parameters[index])
+            gradients.append(as_gradient(parameters[index], gradient))
+        del make  # and with it what it kept
+    if hooked:
+        torch.autograd.backward(losses, weights, inputs=hooked, retain_graph=retain_graph)
+    deposit(reached, gradients)

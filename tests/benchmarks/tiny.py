@@ -1,0 +1,38 @@
+"""Workloads that run in milliseconds, for the commands that take one by its place."""
+
+import torch
+from torch import nn
+
+from jdviz.problems.workloads import Workload
+
+
+def _images() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(54, 10))
+
+
+class _Tokens(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(7, 8)
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, tokens):
+        return self.head(self.embedding(tokens).mean(1))
+
+
+def _mixing() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(100), nn.Linear(100, 10))
+
+
+TINY = Workload("tiny", "a convolution", 3, _images, lambda m: torch.randn(m, 4, 5, 5))
+TOKENS = Workload("tokens", "an embedding", 3, _Tokens, lambda m: torch.randint(7, (m, 4)))
+MIXING = Workload("mixing", "a batch norm", 3, _mixing, lambda m: torch.randn(m, 4, 5, 5))
+NONE = 1
+
+
+def made():
+    return TINY
+
+
+def attention() -> nn.Module:
+    return nn.TransformerEncoderLayer(8, 1, 16, dropout=0.0, batch_first=True)
