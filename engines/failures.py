@@ -49,13 +49,25 @@ def explained_graph_failures() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        text = str(error)
-        for sign, got, remedy in _REMEDIES:
-            if sign in text:
-                raise UnsupportedGraphError(
-                    f"got {got}, expected a graph that can be differentiated now; {remedy}."
-                ) from error
+        explain_graph_failure(error)
         raise
+
+
+def explain_graph_failure(error: RuntimeError) -> None:
+    """Raise `UnsupportedGraphError` if an error of autograd's is about the state of a graph.
+
+    Args:
+        error: The error.
+
+    Raises:
+        UnsupportedGraphError: The graph was freed, changed in place, or allows no further pass.
+    """
+    text = str(error)
+    for sign, got, remedy in _REMEDIES:
+        if sign in text:
+            raise UnsupportedGraphError(
+                f"got {got}, expected a graph that can be differentiated now; {remedy}."
+            ) from error
 
 
 def concerns_graph(error: RuntimeError) -> bool:

@@ -1,13 +1,23 @@
 """Collects output gradients until a group of parameters has all it needs, then contracts them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import reduce
 
 import torch
 from torch import Tensor
 
 from engines.autogram.reading import Reading
-from engines.autogram.rules import Factors, Rule, Workspace, add_outer, add_tied, find, sides
+from engines.autogram.rules import (
+    RULES,
+    Factors,
+    Part,
+    Rule,
+    Workspace,
+    add_outer,
+    add_tied,
+    sides,
+)
 from engines.autogram.schedule import Share, Task
 
 # Makes the gradients of some parameters from the weights of the objectives.
@@ -48,11 +58,20 @@ class Accumulation:
         self.silent: set[int] = set()
 
     @property
-    def nodes(self) -> tuple[int, ...]:
-        """Nodes whose output gradients are needed, in walk order."""
-        return tuple(sorted(self._waiting))
+    def nodes(self) -> dict[int, tuple[int, ...]]:
+        """Nodes whose output gradients are needed, in walk order, and of which results."""
+        return {index: self._rule(index).results for index in sorted(self._waiting)}
 
-    def read_inputs(self, indices: Sequence[int]) -> None:
+    @property
+    def reads_gradients(self) -> bool:
+        """Whether a rule needs what a node saved together with its gradients."""
+        return any(len(results) > 1 for results in self.nodes.values())
+
+    def _rule(self, index: int) -> Rule:
+        """The rule of a node, which the plan says it has."""
+        return RULES[self._graph.nodes[index].name()]
+
+    def read_inputs(self, indices: Iterable[int]) -> None:
         """Read what nodes saved, before a pass that frees it.
 
         Args:
@@ -65,21 +84,22 @@ class Accumulation:
                 if slot is None or (index, slot) in self._inputs:
                     continue
                 node = self._graph.nodes[index]
-                rule = find(node.name())
-                if rule is not None:
-                    self._inputs[index, slot] = rule.inputs(node, slot, total.dtype)
+                self._inputs[index, slot] = self._rule(index).inputs(node, slot, total.dtype)
 
-    def receiver(self, *, last: bool) -> Callable[[int, Tensor | None], None]:
+    def receiver(self, *, last: bool) -> Callable[[int, Sequence[Tensor | None]], None]:
         """Make the function that takes the output gradients of one pass.
 
         Args:
             last: Whether this pass is the last, so that groups can be contracted.
 
         Returns:
-            A function of a node's index and its output gradient.
+            A function of a node's index and the gradients of its results.
         """
 
-        def receive(index: int, gradient: Tensor | None) -> None:
+        def receive(index: int, gradients: Sequence[Tensor | None]) -> None:
+            gradient = gradients[0]
+            if len(gradients) > 1:
+                gradient = self._rule(index).output_gradient(self._graph.nodes[index], gradients)
             if gradient is not None and gradient.layout != torch.strided:
                 gradient = gradient.to_dense()
             self._held[index].append(gradient)
@@ -115,40 +135,37 @@ class Accumulation:
 
     def _contract(self, task: Task, total: Tensor) -> None:
         """Add the inner products of one group, and keep what its gradients need."""
-        found: list[tuple[Share, list[Factors], list[int]]] = []
+        found = []
         for share in task.shares:
-            columns = []
-            factors = []
-            for place, column in enumerate(share.columns):
-                one = self._factors(task, column, share.rule, total)
-                if one is not None:
-                    factors.append(one)
-                    columns.append(place)
-            if factors:
-                found.append((share, factors, columns))
-        parameters = tuple([member.parameter for member in task.group.members])
+            factors = [self._factors(task, column, total) for column in share.columns]
+            present = [one for one in factors if one is not None]
+            if len(present) == len(factors):
+                found.append(_Found(share, share.parts, present))
+            elif present:
+                places = [place for place, one in enumerate(factors) if one is not None]
+                parts = tuple(part.among(places) for part in share.parts)
+                found.append(_Found(share, parts, present))
+        parameters = task.group.parameters
         if not found:
             self.silent.update(parameters)
-            return
-        shares = [_Found(share, factors, columns) for share, factors, columns in found]
-        if all(one.share.option.kept_rows for one in shares):
+        elif all(one.share.option.kept_rows for one in found):
             kept = []
             for place in range(len(parameters)):
-                rows = reduce(torch.add, (one.rows(place) for one in shares))
+                rows = reduce(torch.add, (one.rows(place) for one in found))
                 add_outer(total, rows)
                 if task.keep == "rows":
                     kept.append(rows)
             if kept:
                 self.weighted.append((parameters, _of_rows(kept)))
-            return
-        for one in shares:
-            one.accumulate(total, self._workspace)
-        if len(shares) > 1:
-            _add_cross_terms(total, shares)
-        if task.keep == "factors":
-            self.weighted.append((parameters, _of_factors(shares)))
+        else:
+            for one in found:
+                one.accumulate(total, self._workspace)
+            if len(found) > 1:
+                _add_cross_terms(total, found)
+            if task.keep == "factors":
+                self.weighted.append((parameters, _of_factors(found)))
 
-    def _factors(self, task: Task, column: int, rule: Rule, total: Tensor) -> Factors | None:
+    def _factors(self, task: Task, column: int, total: Tensor) -> Factors | None:
         """Bring the samples of a node's input and output gradients to the front."""
         index = task.group.nodes[column]
         held = self._held[index]
@@ -172,14 +189,13 @@ class Accumulation:
         return Factors(self._graph.nodes[index], split.axis, inputs, outputs)
 
 
+@dataclass(eq=False, slots=True)
 class _Found:
     """A share with the factors of those of its nodes that have a gradient."""
 
-    def __init__(self, share: Share, factors: list[Factors], columns: list[int]) -> None:
-        self.share = share
-        self.factors = factors
-        every = len(columns) == len(share.columns)
-        self.parts = share.parts if every else tuple(part.among(columns) for part in share.parts)
+    share: Share
+    parts: tuple[Part, ...]
+    factors: list[Factors]
 
     def rows(self, place: int) -> Tensor:
         """Gradients of one parameter, shape [m, entries]."""
@@ -206,7 +222,11 @@ def _of_factors(shares: list[_Found]) -> Weighted:
 
     def make(weights: Tensor) -> list[Tensor]:
         found = [one.gradients(weights) for one in shares]
-        return found[0] if len(found) == 1 else [reduce(torch.add, each) for each in zip(*found)]
+        return (
+            found[0]
+            if len(found) == 1
+            else [reduce(torch.add, each) for each in zip(*found, strict=True)]
+        )
 
     return make
 

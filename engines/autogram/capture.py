@@ -1,7 +1,7 @@
 """Delivers output gradients of chosen nodes, each as soon as autograd has it."""
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, _engine_run_backward
@@ -13,14 +13,15 @@ from engines.autogram.graph import Graph
 # hence re-entrant.
 TURN = threading.RLock()
 
-Deliver = Callable[[int, Tensor | None], None]
+# Takes the index of a node and the gradients of the results that were asked for.
+Deliver = Callable[[int, Sequence[Tensor | None]], None]
 
 
 def sweep(
     graph: Graph,
     output: Tensor,
     cotangent: Tensor,
-    nodes: Collection[int],
+    nodes: Mapping[int, Sequence[int]],
     deliver: Deliver,
     *,
     retain_graph: bool = True,
@@ -36,9 +37,9 @@ def sweep(
         graph: Graph of the output.
         output: The objectives.
         cotangent: Factor of every objective, the output's shape.
-        nodes: Indices of the nodes wanted.
-        deliver: Called once per node with its index and output gradient, None where autograd
-            knows the gradient to be zero. What it does not keep is freed.
+        nodes: Indices of the nodes wanted, and which of their results.
+        deliver: Called once per node with its index and the gradients of these results, None where
+            autograd knows the gradient to be zero. What it does not keep is freed.
         retain_graph: Whether the nodes that run keep what they saved. Those of the deepest do.
         together: Whether all gradients are delivered after the pass: quicker where they are small,
             but what the nodes saved may be gone by then.
@@ -51,7 +52,8 @@ def sweep(
     deepest = sorted(nodes if together else graph.deepest(nodes))
 
     def hook(index: int) -> Callable[[tuple[Tensor | None, ...]], None]:
-        return lambda gradients: deliver(index, gradients[0])
+        results = nodes[index]
+        return lambda gradients: deliver(index, [gradients[each] for each in results])
 
     handles = [
         graph.nodes[index].register_prehook(hook(index))
@@ -65,7 +67,7 @@ def sweep(
             (cotangent,),
             retain_graph,
             False,
-            tuple([GradientEdge(graph.nodes[index], 0) for index in deepest]),
+            tuple([GradientEdge(graph.nodes[i], each) for i in deepest for each in nodes[i]]),
             allow_unreachable=True,
             accumulate_grad=False,
         )
@@ -75,4 +77,6 @@ def sweep(
     remaining = list(gradients)
     del gradients
     for index in reversed(deepest):
-        deliver(index, remaining.pop())
+        found = [remaining.pop() for _ in nodes[index]]
+        found.reverse()
+        deliver(index, found)

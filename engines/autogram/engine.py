@@ -1,8 +1,7 @@
 """The engine: reads the graph of the objectives and adds up inner products, use by use."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
 from typing import Literal, overload
 
 import torch
@@ -15,8 +14,9 @@ from engines.autogram.objectives import Objectives
 from engines.autogram.passes import run_passes
 from engines.autogram.reading import Reader
 from engines.autogram.step import GramianStep, finish_step
+from engines.autogram.tracked import Tracked
 from engines.errors import UnsupportedGraphError
-from engines.failures import explained_graph_failures
+from engines.failures import explain_graph_failure
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -41,8 +41,8 @@ class Engine:
             objectives may depend on the whole batch. Prefer a dimension where there is one: then
             one backward pass serves all samples.
         memory_cap: Bytes that may be used beside what plain training uses: blocks of gradients,
-            and what is kept from the Gramian to the weighted gradients. None allows half of what a
-            plain step needs, of which blocks get half, and 16 MiB at least.
+            and what is kept from the Gramian to the weighted gradients. None allows two thirds
+            of what a plain step needs, a quarter for blocks, and 16 MiB at least for either.
 
     Raises:
         TypeError: An argument is not a module, `batch_dim` is not an integer, or `memory_cap` no
@@ -83,7 +83,7 @@ class Engine:
             kind = ValueError if type(memory_cap) is int else TypeError
             raise kind(
                 f"got memory_cap={memory_cap!r}, expected a number of bytes or None; None allows "
-                "half of what a plain step needs, and 16 MiB at least."
+                "two thirds of what a plain step needs, and 16 MiB at least."
             )
         self._modules = modules
         self._batch_dim = batch_dim
@@ -131,22 +131,25 @@ class Engine:
             known is asked by numbers, which costs its own backward twice: at the first call with
             these shapes if it saves no tensor, else at every call.
         """
-        named, objectives = self._prepare(output)
-        names, parameters = list(named), list(named.values())
-        labels = [name.rpartition(".")[0] for name in names] if by_module else [""] * len(names)
+        tracked, objectives = self._prepare(output)
+        parameters = tracked.parameters
+        labels = [""] * len(parameters)
+        if by_module:
+            labels = [name.rpartition(".")[0] for name in tracked.names]
         dtype = _accumulation_dtype(output, parameters)
         shape = (objectives.count, objectives.count)
         totals = {label: torch.zeros(shape, dtype=dtype, device=output.device) for label in labels}
         if objectives.count:
             with _reading(output):
-                reading = self._reader.read(output, objectives, named, labels, dtype, fused=False)
+                reading = self._reader.read(
+                    output, objectives, tracked, dtype, labels=labels if by_module else None
+                )
                 run_passes(
                     [totals[label] for label in labels],
                     output,
                     objectives,
                     reading,
                     parameters,
-                    memory_cap=self._memory_cap,
                     retain_graph=True,
                 )
         shares = {
@@ -203,8 +206,8 @@ class Engine:
                 f"got {type(weighting).__name__}, expected a callable from a Gramian to weights; "
                 "pass a weighting such as UPGradWeighting()."
             )
-        named, objectives = self._prepare(losses)
-        parameters = list(named.values())
+        tracked, objectives = self._prepare(losses)
+        parameters = tracked.parameters
         dtype = _accumulation_dtype(losses, parameters)
         m = objectives.count
         total = torch.zeros(m, m, dtype=dtype, device=losses.device)
@@ -213,16 +216,13 @@ class Engine:
             losses.backward(weights, retain_graph=retain_graph)
             return GramianStep(objectives.generalized(total), weights)
         with _reading(losses):
-            reading = self._reader.read(
-                losses, objectives, named, [""] * len(named), dtype, fused=True
-            )
+            reading = self._reader.read(losses, objectives, tracked, dtype, fused=True)
             brought = run_passes(
                 [total] * len(parameters),
                 losses,
                 objectives,
                 reading,
                 parameters,
-                memory_cap=self._memory_cap,
                 retain_graph=retain_graph or reading.needs_more,
             )
             total = (total + total.T).div_(2)
@@ -266,26 +266,25 @@ class Engine:
             >>> [use.rule for use in Engine(model, batch_dim=0).explain(losses)]
             ['linear', 'linear']
         """
-        named, objectives = self._prepare(losses)
+        tracked, objectives = self._prepare(losses)
         if objectives.count == 0:
             return ()
-        parameters = list(named.values())
+        parameters = tracked.parameters
         dtype = _accumulation_dtype(losses, parameters)
         with _reading(losses):
-            labels = [""] * len(named)
-            reading = self._reader.read(losses, objectives, named, labels, dtype, fused=True)
-            return explained(reading, objectives, list(named), parameters, dtype.itemsize)
+            reading = self._reader.read(losses, objectives, tracked, dtype, fused=True)
+            return explained(reading, objectives, tracked.names, parameters, dtype.itemsize)
 
-    def _prepare(self, output: Tensor) -> tuple[dict[str, Tensor], Objectives]:
+    def _prepare(self, output: Tensor) -> tuple[Tracked, Objectives]:
         """Validate, collect the parameters and number the objectives."""
         self._check(output)
-        named = dict(self._named_parameters())
-        if not named:
+        tracked = Tracked(self._modules)
+        if not tracked.parameters:
             raise ValueError(
                 "got modules without a trainable parameter, expected at least one that requires "
                 "grad; unfreeze one or pass other modules."
             )
-        return named, Objectives.of(output, self._batch_dim)
+        return tracked, Objectives.of(output, self._batch_dim)
 
     def _check(self, output: Tensor) -> None:
         """Validate what can be told without the graph."""
@@ -315,34 +314,39 @@ class Engine:
                 "dimension of the output; use None if objectives are not indexed by samples."
             )
 
-    def _named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """Trainable parameters of all modules, each once, with a path a reader can follow."""
-        met: set[int] = set()
-        repeated = Counter(type(module).__name__ for module in self._modules)
-        for position, module in enumerate(self._modules):
-            name = type(module).__name__
-            label = name if repeated[name] == 1 else f"{name}[{position}]"
-            prefix = "" if len(self._modules) == 1 else f"{label}."
-            for path, parameter in module.named_parameters():
-                if parameter.requires_grad and id(parameter) not in met:
-                    met.add(id(parameter))
-                    yield prefix + path, parameter
 
+class _reading:  # noqa: N801 - used as a function is
+    """Everything under which a graph is read: one engine at a time, no new graph, no autocast.
 
-@contextmanager
-def _reading(output: Tensor) -> Iterator[None]:
-    """Everything under which a graph is read: one engine at a time, no new graph, no autocast."""
-    # Autocast would turn the contractions into half precision.
-    with (
-        TURN,
-        explained_graph_failures(),
-        torch.no_grad(),
-        torch.autocast(output.device.type, enabled=False),
-    ):
-        try:
-            yield
-        finally:
-            Watch.reset()
+    A class, as `contextlib` costs as much as a small layer.
+    """
+
+    def __init__(self, output: Tensor) -> None:
+        self._device = output.device.type
+
+    def __enter__(self) -> None:
+        TURN.acquire()
+        self._no_grad = torch.no_grad()
+        self._no_grad.__enter__()
+        # Autocast would turn the contractions into half precision.
+        self._autocast = None
+        if torch.is_autocast_enabled(self._device):
+            self._autocast = torch.autocast(self._device, enabled=False)
+            self._autocast.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._autocast is not None:
+            self._autocast.__exit__(kind, error, trace)
+        self._no_grad.__exit__(kind, error, trace)
+        Watch.reset()
+        TURN.release()
+        if isinstance(error, RuntimeError):
+            explain_graph_failure(error)
 
 
 def _as_weights(weights: Tensor, losses: Tensor) -> Tensor:
@@ -364,7 +368,7 @@ def _as_weights(weights: Tensor, losses: Tensor) -> Tensor:
 def _accumulation_dtype(output: Tensor, parameters: list[Tensor]) -> torch.dtype:
     """Widest dtype at hand, float32 at least."""
     dtype = output.dtype
-    for parameter in parameters:
-        dtype = torch.promote_types(dtype, parameter.dtype)
+    for other in {parameter.dtype for parameter in parameters}:
+        dtype = torch.promote_types(dtype, other)
     dtype = torch.empty(0, dtype=dtype).real.dtype if dtype.is_complex else dtype
     return torch.float32 if dtype in _HALF else dtype

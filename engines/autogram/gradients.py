@@ -134,9 +134,9 @@ def refuse_non_finite_gramian(gramian: Tensor, weights: Tensor) -> None:
     # NaN and infinity of any entry survive a sum, so one look is enough.
     if math.isfinite(torch.addmv(gramian.sum(0), gramian, weights).dot(weights)):
         return
-    if bool(gramian.isfinite().all()) and bool(weights.isfinite().all()):
-        if bool((weights.double() @ gramian.double() @ weights.double()).isfinite()):
-            return  # only the sums left the range
+    wide, factors = gramian.double(), weights.double()
+    if bool(wide.isfinite().all()) and math.isfinite(factors @ wide @ factors):
+        return  # only the sums left the range
     rows = (~gramian.diagonal().isfinite()).nonzero().flatten().tolist()
     where = f"the gradients of objectives {_listed(rows)}" if rows else "weights"
     raise NonFiniteGradientError(

@@ -276,8 +276,10 @@ def _recurrent(step: Step) -> Found:
     """A recurrent layer, time first: samples keep to themselves, weights collect all of them."""
     if 1 <= step.slot <= 4:
         return Verdict.SUMMED
-    time_first = not attribute(step.node, "_saved_batch_first")
-    return 1 if time_first and step.slot == step.output == 0 and step.axis == 1 else None
+    # The output has time first, the last states have not; so have the inputs they come from.
+    if step.axis != (1 if step.output == 0 else 0) or step.slot not in (0, 5, 6):
+        return None
+    return 1 if step.slot == 0 else 0
 
 
 def _passed_through(step: Step) -> Found:

@@ -11,7 +11,7 @@ from engines.autogram.capture import sweep
 from engines.autogram.objectives import Objectives
 from engines.autogram.reading import Reading
 from engines.autogram.rules import Workspace
-from engines.autogram.rules.general import accumulate_general
+from engines.autogram.rules.general import GROUP_BYTES, accumulate_general
 
 # Up to this size in all, output gradients are taken in one go: that saves a call into Python for
 # each, and costs what they take.
@@ -38,7 +38,6 @@ def run_passes(
     reading: Reading,
     parameters: Sequence[Tensor],
     *,
-    memory_cap: int | None,
     retain_graph: bool,
 ) -> Brought:
     """Add up the shares of all parameters.
@@ -49,7 +48,6 @@ def run_passes(
         objectives: Their numbering.
         reading: What to do.
         parameters: The tracked parameters.
-        memory_cap: What the caller allows in bytes, or None.
         retain_graph: Whether the graph outlives the last pass.
 
     Returns:
@@ -73,7 +71,9 @@ def run_passes(
         pending = Accumulation(reading, tasks, own, workspace)
         nodes = pending.nodes
         final = number == len(rounds) - 1 and not retain_graph
-        together = reading.schedule.held_bytes[number] <= _TOGETHER_BYTES
+        together = (
+            reading.schedule.held_bytes[number] <= _TOGETHER_BYTES and not pending.reads_gradients
+        )
         for loss in range(objectives.losses):
             cotangent = objectives.cotangent(ones, loss * objectives.samples, output)
             last = loss == objectives.losses - 1
@@ -91,8 +91,13 @@ def run_passes(
         rest += pending.unfinished()
         brought.weighted.extend(pending.weighted)
         brought.silent.update(pending.silent)
+    budget = reading.schedule.budget
+    limit_bytes = budget.total_bytes if budget.strict else max(GROUP_BYTES, budget.sgd_bytes)
     # Autograd delivered everything, or a custom backward cut the graph: then exactly.
     for total in {id(total): total for total in totals}.values():
         own_rest = [parameters[index] for index in rest if totals[index] is total]
-        accumulate_general(total, output, objectives, own_rest, memory_cap)
+        if own_rest:
+            accumulate_general(
+                total, output, objectives, own_rest, limit_bytes, strict=budget.strict
+            )
     return brought

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from engines.autogram.graph import Graph, Use
 from engines.autogram.hooks import hooked, hooked_itself
-from engines.autogram.places import Place, Shared, Unknown
+from engines.autogram.places import Place, Shared, State, Unknown
 from engines.autogram.rules import Declined, Role, find
 from engines.autogram.separation import Separation
 
@@ -44,6 +44,11 @@ class Group:
 
     nodes: tuple[int, ...]
     members: tuple[Member, ...]
+
+    @cached_property
+    def parameters(self) -> tuple[int, ...]:
+        """The parameters by index."""
+        return tuple(member.parameter for member in self.members)
 
     @cached_property
     def readers(self) -> tuple[int | None, ...]:
@@ -115,7 +120,7 @@ def make_plan(
         role, places[use.node] = found
         entries.append((use.node, role, use.slot, use.transposed))
         reasons.append("")
-    groups: dict[tuple[tuple[int, ...], str], list[Member]] = {}
+    groups: dict[tuple[tuple[int, ...], tuple[int, ...], str], list[Member]] = {}
     for parameter, entries in claimed.items():
         if parameter in general:
             continue
@@ -127,13 +132,16 @@ def make_plan(
                 f"is used by operations of different rules ({', '.join(sorted(names))})"
             )
             continue
-        together = groups.setdefault((nodes, labels[parameter] if labels else ""), [])
+        pairs = zip(nodes, slots, strict=True)
+        sections = tuple(_section(graph, node, slot) for node, slot in pairs)
+        label = labels[parameter] if labels else ""
+        together = groups.setdefault((nodes, sections, label), [])
         if any(other.roles == roles for other in together):
             general[parameter] = "another parameter has the same role in the same operations"
             continue
         together.append(Member(parameter, roles, slots, transposed))
     return Plan(
-        groups=tuple(Group(nodes, tuple(members)) for (nodes, _), members in groups.items()),
+        groups=tuple(Group(nodes, tuple(members)) for (nodes, *_), members in groups.items()),
         places=places,
         general=general,
         reasons=tuple(
@@ -141,6 +149,12 @@ def make_plan(
             for use, reason in zip(graph.uses, reasons, strict=True)
         ),
     )
+
+
+def _section(graph: Graph, node: int, slot: int) -> int:
+    """Which of a node's inputs a parameter is contracted with."""
+    rule = find(graph.nodes[node].name())
+    return 0 if rule is None else rule.section(graph.nodes[node], slot)
 
 
 def _claim(
@@ -151,7 +165,9 @@ def _claim(
     rule = find(node.name())
     if rule is None:
         return f"{node.name()} has no rule"
-    state = Place.whole(0) if separation is None else separation.state(use.node)
+    state: State = Place.whole(0)
+    if separation is not None:
+        state = rule.state(separation.states_of(use.node, rule.results))
     if isinstance(state, Shared):
         return f"{node.name()} reads no samples, so its gradient is a sum over them"
     if isinstance(state, Unknown):

@@ -18,6 +18,7 @@ from engines.autogram.rules import find, readable
 from engines.autogram.schedule import Budget, Schedule, make_schedule
 from engines.autogram.separation import Separation, separate
 from engines.autogram.signature import Walked, walk
+from engines.autogram.tracked import Tracked
 
 # Forgotten one by one, the oldest first. A training loop has one or two.
 _MOST_KEPT = 64
@@ -85,20 +86,20 @@ class Reader:
         self,
         output: Tensor,
         objectives: Objectives,
-        named: dict[str, Tensor],
-        labels: Sequence[str],
+        tracked: Tracked,
         dtype: torch.dtype,
         *,
-        fused: bool,
+        labels: Sequence[str] | None = None,
+        fused: bool = False,
     ) -> Reading:
         """Read a graph.
 
         Args:
             output: The objectives.
             objectives: Their numbering.
-            named: Tracked parameters by path.
-            labels: One for each parameter; those with different ones share no contraction.
+            tracked: The parameters.
             dtype: Of the Gramian.
+            labels: One for each parameter, if those with different ones may share no contraction.
             fused: Whether gradients are wanted from the same pass.
 
         Returns:
@@ -109,15 +110,14 @@ class Reader:
             MemoryCapError: Some contraction needs more than the caller allows.
             UnsupportedGraphError: The graph has a re-entrant checkpoint.
         """
-        parameters = list(named.values())
-        walked = walk(output, parameters)
+        walked = walk(output, tracked.parameters)
         key = self._key(walked, objectives, labels, dtype, fused)
         found = None if key is None else self._kept.get(key)
         if found is not None:
-            reading = self._again(found, walked, parameters, named)
+            reading = self._again(found, walked, tracked)
             if reading is not None:
                 return reading
-        reading = self._read(output, objectives, named, labels, dtype, walked.leaves, fused)
+        reading = self._read(output, objectives, tracked, labels, dtype, walked.leaves, fused)
         if key is not None and reading.certain:
             if len(self._kept) >= _MOST_KEPT:
                 self._kept.pop(next(iter(self._kept)))
@@ -128,7 +128,7 @@ class Reader:
     def _key(
         walked: Walked,
         objectives: Objectives,
-        labels: Sequence[str],
+        labels: Sequence[str] | None,
         dtype: torch.dtype,
         fused: bool,
     ) -> object:
@@ -136,7 +136,7 @@ class Reader:
         circumstances = (
             tuple(objectives.shape),
             objectives.dim,
-            tuple(labels) if any(labels) else None,
+            None if labels is None else tuple(labels),
             dtype,
             fused,
             torch.get_num_threads(),
@@ -149,11 +149,9 @@ class Reader:
             return None
         return key
 
-    def _again(
-        self, kept: _Kept, walked: Walked, parameters: Sequence[Tensor], named: dict[str, Tensor]
-    ) -> Reading | None:
+    def _again(self, kept: _Kept, walked: Walked, tracked: Tracked) -> Reading | None:
         """Apply a reading to another graph of the same structure, None if something is new."""
-        if any(parameter._backward_hooks for parameter in parameters):
+        if any(parameter._backward_hooks for parameter in tracked.parameters):
             return None
         graph = kept.reading.graph.bound_to(walked.nodes, kept.places)
         if not Watch.unhooked(walked.nodes) and (
@@ -165,28 +163,28 @@ class Reader:
             return None
         if kept.shared and kept.reading.separation is not None:
             # Whether two uses read the same tensor is not in the structure.
-            refuse_mixing(graph, kept.reading.separation, list(named), self._batch_dim)
+            refuse_mixing(graph, kept.reading.separation, tracked.names, self._batch_dim)
         return replace(kept.reading, graph=graph, leaves=walked.leaves)
 
     def _read(
         self,
         output: Tensor,
         objectives: Objectives,
-        named: dict[str, Tensor],
-        labels: Sequence[str],
+        tracked: Tracked,
+        labels: Sequence[str] | None,
         dtype: torch.dtype,
         leaves: tuple[Tensor, ...],
         fused: bool,
     ) -> Reading:
         """Read a graph from scratch."""
-        parameters = list(named.values())
+        parameters = tracked.parameters
         graph = read_graph(output, parameters)
         separation = None
         if objectives.samples > 1:
             wanted = {use.node for use in graph.uses}
             separation = separate(graph, output, objectives, wanted, self._proofs)
-            refuse_mixing(graph, separation, list(named), self._batch_dim)
-        plan = make_plan(graph, parameters, separation, labels)
+            refuse_mixing(graph, separation, tracked.names, self._batch_dim)
+        plan = make_plan(graph, parameters, separation, labels or ())
         splits = {
             index: Split(place, max(1, objectives.samples)) for index, place in plan.places.items()
         }

@@ -46,8 +46,8 @@ class Budget:
         Args:
             graph: The graph.
             parameters: Tracked parameters.
-            memory_cap: What the caller allows, in bytes; None for two thirds of a plain step's need, of
-                which workspace gets half, and 16 MiB at least.
+            memory_cap: What the caller allows, in bytes; None for two thirds of a plain step's
+                need, a quarter for workspace, and 16 MiB at least for either.
 
         Returns:
             The budget.

@@ -76,6 +76,19 @@ class Separation:
         """
         return self.states.get((node, 0), Unknown("receives no gradient"))
 
+    def states_of(self, node: int, results: Collection[int]) -> dict[int, State]:
+        """What is known about the gradients of some of an operation's results.
+
+        Args:
+            node: Index of the operation.
+            results: Which.
+
+        Returns:
+            The states of those that receive one.
+        """
+        states = self.states
+        return {each: states[node, each] for each in results if (node, each) in states}
+
 
 class _Walk:
     """One walk over a graph."""

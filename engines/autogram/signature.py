@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 from torch.autograd.graph import Node, get_gradient_edge
@@ -48,35 +47,35 @@ def walk(output: Tensor, parameters: Sequence[Tensor]) -> Walked:
     index_of = {edge.node: 0}
     seen: list[Hashable] = [edge.output_nr]
     leaves = []
-    for node in nodes:  # grows while it is walked
+    for node in nodes:  # grows while it is walked; in one piece, as calls would double its cost
         name = node.name()
         if name == LEAF:
             leaf = attribute(node, "variable")
             leaves.append(leaf)
-            kind = (leaf.shape, leaf.dtype, leaf.layout, leaf.device)
-            seen.append((numbers.get(id(leaf)), isinstance(leaf, nn.Parameter), kind))
+            like = (leaf.shape, leaf.dtype, leaf.layout, leaf.device)
+            seen.append((numbers.get(id(leaf)), isinstance(leaf, nn.Parameter), like))
             continue
-        below = []
+        entry: list[Hashable] = [name]
         for child, output_number in node.next_functions:
             if child is None:
-                below.append(None)
+                entry.append(None)
                 continue
             index = index_of.get(child)
             if index is None:
                 index = index_of[child] = len(nodes)
                 nodes.append(child)
-            below.append((index, output_number))
-        results = [_result(known) for known in output_metadata(node)]
-        settings = [_frozen(getattr(node, each)) for each in _settings(node)]
-        seen.append((name, tuple(below), tuple(results), tuple(settings)))
+            entry.append(index)
+            if output_number:
+                entry.append((output_number,))
+        for known in output_metadata(node):
+            nested = known.is_nested_tensor or known.is_cpp_nested_tensor
+            entry += [None] if nested else [tuple(known.shape), known.dtype, known.device]
+        kind = type(node)
+        for each in _SETTINGS[kind] if kind in _SETTINGS else _settings(node):
+            value = getattr(node, each)
+            entry.append(tuple(value) if type(value) is list else value)
+        seen.append(tuple(entry))
     return Walked(tuple(nodes), tuple(seen), tuple(leaves))
-
-
-def _result(known: Any) -> Hashable:
-    """Shape, dtype and device of a result; a nested tensor has no shape of numbers."""
-    if known.is_nested_tensor or known.is_cpp_nested_tensor:
-        return None
-    return (tuple(known.shape), known.dtype, known.device)
 
 
 def _settings(node: Node) -> tuple[str, ...]:
@@ -90,8 +89,3 @@ def _settings(node: Node) -> tuple[str, ...]:
         )
         _SETTINGS[kind] = found
     return found
-
-
-def _frozen(value: Any) -> Hashable:
-    """A setting in a form that can be compared."""
-    return tuple(value) if isinstance(value, list) else value

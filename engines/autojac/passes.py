@@ -56,7 +56,7 @@ def differentiate(
     """
     row_bytes = sum(entry.numel() * entry.element_size() for entry in inputs)
     size = parallel_chunk_size or default_chunk_rows(len(rows), row_bytes)
-    with explained_graph_failures(), torch.no_grad(), _retained_gradients_unchanged(inputs):
+    with explained_graph_failures(), torch.no_grad(), retained_gradients_unchanged(inputs):
         failure = _run(rows, inputs, write, retain_graph, size) if inputs else None
     if failure is not None:
         # Only now is it known that the graph itself is sound. The level is that of the caller of
@@ -193,7 +193,7 @@ def _last_node_of(
 
 
 @contextmanager
-def _retained_gradients_unchanged(inputs: Sequence[Tensor]) -> Iterator[None]:
+def retained_gradients_unchanged(inputs: Sequence[Tensor]) -> Iterator[None]:
     """Give computed inputs back the `.grad` they had: passes through them collect theirs there."""
     retained = [(x, x.grad) for x in inputs if not x.is_leaf and x.retains_grad]
     try:

@@ -5,6 +5,7 @@ from engines.autogram.rules import (  # noqa: F401 - importing registers them
     conv,
     embedding,
     linear,
+    recurrent,
 )
 from engines.autogram.rules.base import (
     Counts,

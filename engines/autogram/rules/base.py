@@ -1,7 +1,7 @@
 """What a rule provides, and the factors it works on."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from engines.autogram.graph import output_shape
-from engines.autogram.places import Place
+from engines.autogram.places import Place, State, Unknown
 from engines.autogram.rules.workspace import Workspace
 
 # A bias is added to the result, broadcast; a scale multiplies it entry by entry.
@@ -166,6 +166,43 @@ class Rule(ABC):
     """
 
     name: str
+    # Results of a node whose gradients are needed. More than one are combined by the rule.
+    results: tuple[int, ...] = (0,)
+
+    def state(self, states: Mapping[int, State]) -> State:
+        """Say where the samples are, given where they are in the gradients of the results.
+
+        Args:
+            states: By number of the result, those that receive a gradient.
+
+        Returns:
+            The state that `place` and `role` work with.
+        """
+        return states.get(0, Unknown("receives no gradient"))
+
+    def section(self, node: Node, slot: int) -> int:
+        """Tell parameters apart that share a node but not its inputs.
+
+        Args:
+            node: The consumer.
+            slot: Which argument of the consumer a parameter is.
+
+        Returns:
+            A number, equal for parameters that are contracted together.
+        """
+        return 0
+
+    def output_gradient(self, node: Node, gradients: Sequence[Tensor | None]) -> Tensor | None:
+        """Combine the gradients of the results into the one that inputs are multiplied with.
+
+        Args:
+            node: The node; what it saved is there.
+            gradients: Of `results`, None for zero.
+
+        Returns:
+            D, its dimensions as `place` says, or None for zero.
+        """
+        return gradients[0]
 
     def place(self, node: Node, place: Place) -> Place | None:
         """Bring the place of the samples into the form that the rule works with.

@@ -212,9 +212,8 @@ class NormRule(BroadcastRule):
         objection = self.objection(node, parameter, transposed, place)
         if objection is not None or slot == 0:
             return objection or Declined("normalises the parameter itself")
-        if node.name() == "NativeBatchNormBackward0":
-            if attribute(node, "_saved_training"):
-                return Declined("uses the statistics of the batch")
+        if node.name() == "NativeBatchNormBackward0" and attribute(node, "_saved_training"):
+            return Declined("uses the statistics of the batch")
         if not readable(node, *self.reads(node, slot)):
             return UNREADABLE
         return "bias" if slot == 2 else "scale"

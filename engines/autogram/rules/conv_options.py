@@ -73,17 +73,11 @@ def conv_options(
         calls=(_CALLS_OF_A_CONVOLUTION * m + 4) * cuts * uses,
         throughput=narrow,
     )
-    kept = {
-        "kept_rows": True,
-        "workspace_bytes": size * rows,
-        "gradient_multiply_adds": rows,
-        "gradient_moved_bytes": size * (rows + entries),
-    }
     offered = [
         folded,
         single,
-        replace(folded, contraction=ROWS_GROUPED, **kept),
-        replace(single, contraction=ROWS_ONE_BY_ONE, **kept),
+        _kept(folded, ROWS_GROUPED, rows, size),
+        _kept(single, ROWS_ONE_BY_ONE, rows, size),
     ]
     if all(g.groups == 1 and not g.transposed for g in geometries):
         wide = math.prod(weight[1:])
@@ -102,3 +96,15 @@ def conv_options(
                 )
             )
     return tuple(offered)
+
+
+def _kept(option: Option, contraction: str, rows: int, itemsize: int) -> Option:
+    """The same way to build rows, whole and kept."""
+    return replace(
+        option,
+        contraction=contraction,
+        kept_rows=True,
+        workspace_bytes=itemsize * rows,
+        gradient_multiply_adds=rows,
+        gradient_moved_bytes=itemsize * rows,
+    )

@@ -7,8 +7,10 @@ from torch import Tensor
 
 from engines.autogram.objectives import Objectives
 from engines.autogram.rules.base import add_outer
+from engines.errors import MemoryCapError
 
-# Each group of parameters costs one pass per objective, so groups are as large as this allows.
+# Each group of parameters costs one pass per objective, so groups are as large as this allows,
+# unless plain training needs more anyway.
 GROUP_BYTES = 64 * 2**20
 
 
@@ -17,7 +19,9 @@ def accumulate_general(
     output: Tensor,
     objectives: Objectives,
     parameters: Sequence[Tensor],
-    memory_cap: int | None = None,
+    limit_bytes: int = GROUP_BYTES,
+    *,
+    strict: bool = False,
 ) -> None:
     """Add the inner products of gradients found by one autograd call per objective.
 
@@ -26,38 +30,79 @@ def accumulate_general(
         output: The objectives.
         objectives: Their numbering.
         parameters: Leaves of the graph; one that an objective does not reach adds nothing.
+        limit_bytes: What the rows may take together.
+        strict: Whether the limit holds even where a pair of rows exceeds it.
 
-    Cost: m backward passes per group of parameters, m·n elements of one group at a time; a single
-        parameter beyond `GROUP_BYTES` is a group of its own.
+    Raises:
+        MemoryCapError: It does, and one does.
+
+    Cost: m backward passes per group of parameters, and m·n elements of one group at a time. For a
+        parameter whose rows do not fit, blocks of rows are made again for every other block: with
+        q blocks m·(q + 1)/2 passes.
     """
-    one = torch.ones(1, dtype=output.dtype, device=output.device)
-    for group in _groups(parameters, objectives.count, total.element_size()):
-        width = sum(_entries(parameter) for parameter in group)
-        jacobian = total.new_zeros(objectives.count, width)
-        for row in range(objectives.count):
-            gradients = torch.autograd.grad(
-                output,
-                group,
-                grad_outputs=objectives.cotangent(one, row, output),
-                retain_graph=True,
-                allow_unused=True,
+    for group in _groups(parameters, objectives.count, total.element_size(), limit_bytes):
+        row_bytes = sum(map(_entries, group)) * total.element_size()
+        m = objectives.count
+        if m * row_bytes <= limit_bytes:
+            add_outer(total, _rows(total, output, objectives, group, 0, m))
+            continue
+        height = limit_bytes // (2 * row_bytes)
+        if height == 0 and strict:
+            raise MemoryCapError(
+                f"got memory_cap={limit_bytes:,}, expected at least {2 * row_bytes:,} bytes for "
+                f"two gradients of a parameter of shape {tuple(group[0].shape)} without a rule; "
+                "raise the cap or leave it out."
             )
-            start = 0
-            for parameter, gradient in zip(group, gradients, strict=True):
-                stop = start + _entries(parameter)
-                if gradient is not None:
-                    jacobian[row, start:stop] = _flat(gradient)
-                start = stop
-        add_outer(total, jacobian)
+        starts = range(0, m, max(1, height))
+        blocks = [slice(start, min(start + max(1, height), m)) for start in starts]
+        for number, block in enumerate(blocks):
+            rows = _rows(total, output, objectives, group, block.start, block.stop)
+            total[block, block].addmm_(rows, rows.T)
+            for other in blocks[number + 1 :]:
+                found = _rows(total, output, objectives, group, other.start, other.stop)
+                products = rows @ found.T
+                del found
+                total[block, other] += products
+                total[other, block] += products.T
 
 
-def _groups(parameters: Sequence[Tensor], rows: int, itemsize: int) -> Iterator[list[Tensor]]:
+def _rows(
+    like: Tensor,
+    output: Tensor,
+    objectives: Objectives,
+    group: Sequence[Tensor],
+    start: int,
+    stop: int,
+) -> Tensor:
+    """Gradients of consecutive objectives, shape [stop - start, entries of the group]."""
+    one = torch.ones(1, dtype=output.dtype, device=output.device)
+    jacobian = like.new_zeros(stop - start, sum(map(_entries, group)))
+    for row in range(start, stop):
+        gradients = torch.autograd.grad(
+            output,
+            group,
+            grad_outputs=objectives.cotangent(one, row, output),
+            retain_graph=True,
+            allow_unused=True,
+        )
+        begin = 0
+        for parameter, gradient in zip(group, gradients, strict=True):
+            end = begin + _entries(parameter)
+            if gradient is not None:
+                jacobian[row - start, begin:end] = _flat(gradient)
+            begin = end
+    return jacobian
+
+
+def _groups(
+    parameters: Sequence[Tensor], rows: int, itemsize: int, limit_bytes: int
+) -> Iterator[list[Tensor]]:
     """Cut parameters into consecutive groups whose Jacobian fits the bound."""
     group: list[Tensor] = []
     filled = 0
     for parameter in parameters:
         size = rows * _entries(parameter) * itemsize
-        if group and filled + size > GROUP_BYTES:
+        if group and filled + size > limit_bytes:
             yield group
             group, filled = [], 0
         group.append(parameter)

@@ -101,9 +101,10 @@ class LinearRule(Rule):
         offered: tuple[Option, ...] = ()
         if weight is not None:
             # One copy of X serves all losses, unless it stands beside output gradients.
-            mixed = len(set(weight.transposed)) > 1
-            first = counts.losses if mixed or all(weight.transposed) else 1
-            second = counts.losses if mixed or not any(weight.transposed) else 1
+            flags = self.flags(weight.transposed)
+            mixed = len(set(flags)) > 1
+            first = counts.losses if mixed or all(flags) else 1
+            second = counts.losses if mixed or not any(flags) else 1
             left = torch.Size((first, counts.samples, positions, weight.shape[0]))
             right = torch.Size((second, counts.samples, positions, weight.shape[1]))
             offered = product_options(left, right, counts.itemsize)
@@ -112,6 +113,17 @@ class LinearRule(Rule):
         read = counts.objectives * positions * bias.shape.numel()
         beside = rows_option(counts, bias.shape.numel(), read)
         return tuple(one.plus(beside) for one in offered) or (beside,)
+
+    def flags(self, transposed: Sequence[bool]) -> tuple[bool, ...]:
+        """Say for every use whether output gradients span the rows of the weight.
+
+        Args:
+            transposed: Whether the consumer sees the weight transposed.
+
+        Returns:
+            Whether the gradient is DᵀX, else XᵀD.
+        """
+        return tuple(transposed)
 
     def accumulate(
         self,
@@ -124,9 +136,10 @@ class LinearRule(Rule):
         """See `Rule.accumulate`."""
         weight, bias = part_of("weight", parts), part_of("bias", parts)
         # A bias is a further column of ones in X, as long as X is on one side throughout.
-        joined = weight is not None and bias is not None and all(weight.transposed)
+        flags = () if weight is None else self.flags(weight.transposed)
+        joined = weight is not None and bias is not None and all(flags)
         if weight is not None:
-            left, right = sides(weight.transposed, factors)
+            left, right = sides(flags, factors)
             add_products(total, left, right, contraction, workspace, ones=joined)
         if bias is not None and not joined:
             add_outer(total, self.rows(bias, factors))
@@ -134,7 +147,7 @@ class LinearRule(Rule):
     def rows(self, part: Part, factors: Sequence[Factors], contraction: str = "rows") -> Tensor:
         """See `Rule.rows`."""
         if "weight" in part.roles:
-            return product_rows(*sides(part.transposed, factors)).flatten(1)
+            return product_rows(*sides(self.flags(part.transposed), factors)).flatten(1)
         return reduce(torch.add, (f.outputs.sum(2).flatten(0, 1) for f in factors))
 
     def gradients(
@@ -142,8 +155,9 @@ class LinearRule(Rule):
     ) -> list[Tensor]:
         """See `Rule.gradients`."""
         weight, bias = part_of("weight", parts), part_of("bias", parts)
-        if weight is not None and len(set(weight.transposed)) > 1:
-            left, right = sides(weight.transposed, factors)
+        flags = () if weight is None else self.flags(weight.transposed)
+        if len(set(flags)) > 1:
+            left, right = sides(flags, factors)
             grid = weights.view(len(left), -1, 1, 1)
             product = (left * grid).flatten(0, 2).mT @ right.flatten(0, 2)
             return [product if part is weight else self._bias(weights, factors) for part in parts]
@@ -153,7 +167,7 @@ class LinearRule(Rule):
             pairs = zip(combined, factors, strict=True)
             products = [d.mT @ f.inputs.reshape(len(d), -1) for d, f in pairs]
             product = reduce(torch.add, products)
-            found["weight"] = product if weight.transposed[0] else product.mT
+            found["weight"] = product if flags[0] else product.mT
         if bias is not None:
             found["bias"] = reduce(torch.add, (d.sum(0) for d in combined))
         return [found["weight" if "weight" in part.roles else "bias"] for part in parts]

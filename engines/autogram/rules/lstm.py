@@ -100,6 +100,22 @@ def lstm_factors(node: Node, gradients: Sequence[Tensor | None]) -> tuple[Tensor
     return delta if losses is not None else delta[0], inputs, hidden
 
 
+def earlier_states(node: Node) -> Tensor:
+    """Read the hidden states h_{t-1} that a node multiplied with its second weight.
+
+    Args:
+        node: A node that `lstm_declines` does not decline.
+
+    Returns:
+        Shape [t, b, h], position p of it belonging to position p of the node's input.
+
+    Raises:
+        RuntimeError: A backward pass freed what the node saved, or it was changed in place.
+    """
+    reverse = bool(attribute(node, "_saved_reverse"))
+    return _earlier(_saved(node, "result0"), _saved(node, "hx_"), reverse)
+
+
 def _saved(node: Node, name: str) -> Tensor:
     """A saved tensor in the dtype of the computation."""
     tensor: Tensor = attribute(node, f"_saved_{name}").detach()
