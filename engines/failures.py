@@ -31,6 +31,12 @@ _REMEDIES = (
         "set torch._functorch.config.donated_buffer = False before compiling, or leave that "
         "part uncompiled",
     ),
+    (
+        "_will_engine_execute_node",
+        "a hook on several tensors at once (register_multi_grad_hook), which forbids passes "
+        "towards some of them",
+        "register it after this call, or hooks on the single tensors",
+    ),
     ("compatible with .grad()", *_REENTRANT),
     ("compatible with torch.autograd.grad()", *_REENTRANT),
 )

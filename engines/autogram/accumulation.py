@@ -147,7 +147,13 @@ class Accumulation:
                 found.append(_Found(share, parts, present))
         parameters = task.group.parameters
         if not found:
-            self.silent.update(parameters)
+            held = [d for index in task.group.nodes for d in self._held[index]]
+            if task.keep == "nothing" or all(d is None for d in held):
+                self.silent.update(parameters)
+            else:
+                # There are no rows: the gradient is zero, not absent.
+                shapes = [part.shape for part in task.shares[0].parts]
+                self.weighted.append((parameters, _of_nothing(shapes)))
         elif all(one.share.option.kept_rows for one in found):
             kept = []
             for place in range(len(parameters)):
@@ -210,6 +216,11 @@ class _Found:
     def gradients(self, weights: Tensor) -> list[Tensor]:
         """Weighted gradients of all parameters through these uses."""
         return self.share.rule.gradients(weights, self.parts, self.factors)
+
+
+def _of_nothing(shapes: list[torch.Size]) -> Weighted:
+    """Zeros."""
+    return lambda weights: [weights.new_zeros(shape) for shape in shapes]
 
 
 def _of_rows(kept: list[Tensor]) -> Weighted:

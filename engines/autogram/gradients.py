@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.autograd.graph import _engine_run_backward
 
+from engines.autogram.objectives import Objectives
 from engines.errors import NonFiniteGradientError
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -110,15 +111,16 @@ def refuse_non_finite(gradients: Sequence[Tensor]) -> None:
     filled = [g for g in real if g.numel()]
     if not filled:
         return
-    norms = torch._foreach_norm(filled, math.inf)
-    if not bool(torch.stack([norm.float().to(norms[0].device) for norm in norms]).isfinite().all()):
+    device = filled[0].device
+    norms = [norm.double().to(device) for norm in torch._foreach_norm(filled, math.inf)]
+    if not bool(torch.stack(norms).isfinite().all()):
         raise NonFiniteGradientError(
             "got a weighted gradient that is NaN or infinite, expected finite gradients; no .grad "
             "was touched: skip this step, and with a GradScaler lower its scale."
         )
 
 
-def refuse_non_finite_gramian(gramian: Tensor, weights: Tensor) -> None:
+def refuse_non_finite_gramian(gramian: Tensor, weights: Tensor, objectives: Objectives) -> None:
     """Raise if inner products or weights say that a weighted gradient would not be finite.
 
     Entries of a weighted gradient are at most as large as its norm, whose square is wᵀGw: where
@@ -127,6 +129,7 @@ def refuse_non_finite_gramian(gramian: Tensor, weights: Tensor) -> None:
     Args:
         gramian: Shape [m, m].
         weights: Shape [m], in its dtype.
+        objectives: The numbering of rows and columns.
 
     Raises:
         NonFiniteGradientError: Naming the objectives.
@@ -137,7 +140,8 @@ def refuse_non_finite_gramian(gramian: Tensor, weights: Tensor) -> None:
     wide, factors = gramian.double(), weights.double()
     if bool(wide.isfinite().all()) and math.isfinite(factors @ wide @ factors):
         return  # only the sums left the range
-    rows = (~gramian.diagonal().isfinite()).nonzero().flatten().tolist()
+    numbers = (~gramian.diagonal().isfinite()).nonzero().flatten()
+    rows = sorted((numbers if objectives.order is None else objectives.order[numbers]).tolist())
     where = f"the gradients of objectives {_listed(rows)}" if rows else "weights"
     raise NonFiniteGradientError(
         f"got NaN or infinity in {where}, expected finite numbers; no .grad was touched: skip this "

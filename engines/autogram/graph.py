@@ -108,13 +108,9 @@ class Graph:
             places: Where this graph's nodes were in the same walk.
 
         Returns:
-            The other graph.
+            The other graph, without the chains of its uses.
         """
-        uses = tuple(
-            replace(use, chain=tuple([nodes[place] for place in chain])) if chain else use
-            for use, chain in zip(self.uses, places.chains, strict=True)
-        )
-        return replace(self, nodes=tuple([nodes[place] for place in places.nodes]), uses=uses)
+        return replace(self, nodes=tuple([nodes[place] for place in places.nodes]))
 
     def places_in(self, nodes: Sequence[Node]) -> "Places":
         """Find this graph's nodes in a walk over all nodes.
@@ -241,12 +237,12 @@ def saved_tensors(node: Node) -> list[Tensor]:
         node: The operation's node.
 
     Returns:
-        Its saved tensors; none if one is behind hooks.
+        Its saved tensors; none if one is behind hooks, or if the operation is Python code.
 
     Raises:
         RuntimeError: They were freed.
     """
-    if saves_behind_hooks(node):
+    if not callable(node) or saves_behind_hooks(node):
         return []
     found = []
     for name in dir(node):

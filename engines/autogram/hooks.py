@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node, _engine_run_backward
 from torch.utils.hooks import RemovableHandle
 
-from engines.autogram.graph import attribute, output_metadata
+from engines.autogram.graph import LEAF, attribute, output_metadata
 
 
 class _TouchedError(Exception):
@@ -47,39 +47,47 @@ def hooked_itself(node: Node) -> bool:
     return False
 
 
-def hooked(node: Node, output: int = 0) -> bool:
-    """Tell whether something may change the gradient that passes a node.
+def hooked(node: Node) -> bool:
+    """Tell whether something may change the gradients that pass a node.
 
-    A hook on a tensor belongs to the node that made it and is not visible there, so a probe is
-    sent to the node, and no further: a hook that reads the probe in any way is stopped at once
-    and thereby found, before it could act; one that replaces it is found too; one that does
-    neither cannot matter. One that keeps the probe keeps zeros. A tensor with `retain_grad()` gets
-    a gradient of zeros. Engines take turns, so no other thread is in between.
+    A hook on a tensor belongs to the node that made it and is not visible there, so probes are
+    sent to all results of the node, and no further: a hook that reads its probe in any way is
+    stopped at once and thereby found, before it could act; one that replaces it is found too; one
+    that does neither cannot matter. One that keeps the probe keeps zeros. A tensor with
+    `retain_grad()` gets a gradient of zeros. Engines take turns, so no other thread is in between.
 
     Args:
         node: A node.
-        output: Which of its results the gradient belongs to.
 
     Returns:
-        Whether there is a hook that reads or replaces the gradient, or any hook on the node.
+        Whether there is a hook that reads or replaces a gradient, or any hook on the node.
     """
     if hooked_itself(node):
         return True
-    known = output_metadata(node)[output]
-    zero = torch.zeros((), dtype=known.dtype, device=known.device)
-    probe = zero.expand(tuple(int(size) for size in known.shape)).as_subclass(_Probe)
-    edge = GradientEdge(node, output)
+    edges, probes = [], []
+    for number, known in enumerate(output_metadata(node)):
+        if known.is_nested_tensor or known.is_cpp_nested_tensor:
+            continue
+        zero = torch.zeros((), dtype=known.dtype, device=known.device)
+        probes.append(zero.expand(tuple(int(size) for size in known.shape)).as_subclass(_Probe))
+        edges.append(GradientEdge(node, number))
     _Probe.watched = True
     try:
-        # What torch.autograd.grad calls, which would itself look at the probe.
-        (arrived,) = _engine_run_backward(
-            (edge,), (probe,), True, False, (edge,), allow_unreachable=True, accumulate_grad=False
+        # What torch.autograd.grad calls, which would itself look at the probes.
+        arrived = _engine_run_backward(
+            tuple(edges),
+            tuple(probes),
+            True,
+            False,
+            tuple(edges),
+            allow_unreachable=True,
+            accumulate_grad=False,
         )
     except _TouchedError:
         return True
     finally:
         _Probe.watched = False
-    return arrived is not probe
+    return any(one is not probe for one, probe in zip(arrived, probes, strict=True))
 
 
 def _nothing(*_: Any) -> None:
@@ -91,8 +99,10 @@ class Watch:
 
     Every hook that Python registers, on tensors, nodes or modules, takes the next number of one
     counter. If no number was taken since a moment, and all nodes were made after it, none of them
-    has a hook. Nodes are numbered in the order they are made, but thread by thread, so it holds
-    only while there is one thread.
+    has a hook. Nodes are numbered in the order they are made, but thread by thread, so it counts
+    only while there is one thread, and only for numbers that this thread gave since then. (A graph
+    with a hook, made in a thread that has ended since, in just the steps of that thread that bear
+    the same numbers, would be missed.)
     """
 
     _handles = -1
@@ -123,5 +133,6 @@ class Watch:
             or threading.active_count() != 1
         ):
             return False
-        start = cls._sequence
-        return all(attribute(node, "_sequence_nr")() >= start for node in nodes)
+        start, stop = cls._sequence, torch.autograd._get_sequence_nr()
+        numbers = (attribute(n, "_sequence_nr")() for n in nodes if n.name() != LEAF)
+        return all(start <= number < stop for number in numbers)

@@ -142,7 +142,7 @@ class Split:
     def __init__(self, place: Place, samples: int) -> None:
         self._axis = place.axis
         self._samples = samples
-        self._owner = int(place.owners[0])
+        self._owner = int(place.owners[0]) if len(place.owners) else -1
         self._rows: Owners | None = None
         self._inner = False
         self._positions = 1

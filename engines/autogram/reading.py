@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from engines.autogram.graph import Graph, Places, attribute, read_graph
-from engines.autogram.hooks import Watch, hooked, hooked_itself
+from engines.autogram.hooks import Watch, hooked
 from engines.autogram.objectives import Objectives
 from engines.autogram.places import Shared, Split
 from engines.autogram.plan import Plan, make_plan
@@ -61,8 +61,8 @@ class _Kept:
 
     reading: Reading
     places: Places
-    # Nodes and results through which gradients pass on the way to a use.
-    passed: tuple[tuple[int, int], ...]
+    # Nodes through which gradients pass on the way to a use.
+    passed: tuple[int, ...]
     shared: bool
     # Nodes and the names of the saved tensors that rules read.
     read: tuple[tuple[int, tuple[str, ...]], ...]
@@ -155,8 +155,8 @@ class Reader:
             return None
         graph = kept.reading.graph.bound_to(walked.nodes, kept.places)
         if not Watch.unhooked(walked.nodes) and (
-            any(hooked(graph.nodes[index], output) for index, output in kept.passed)
-            or any(hooked(moved) for use in graph.uses for moved in use.chain)
+            any(hooked(graph.nodes[index]) for index in kept.passed)
+            or any(hooked(walked.nodes[moved]) for chain in kept.places.chains for moved in chain)
         ):
             return None
         if not all(_dense(graph.nodes[index], names) for index, names in kept.read):
@@ -164,7 +164,16 @@ class Reader:
         if kept.shared and kept.reading.separation is not None:
             # Whether two uses read the same tensor is not in the structure.
             refuse_mixing(graph, kept.reading.separation, tracked.names, self._batch_dim)
-        return replace(kept.reading, graph=graph, leaves=walked.leaves)
+        known = kept.reading
+        return Reading(
+            graph,
+            known.plan,
+            known.schedule,
+            known.splits,
+            known.separation,
+            known.certain,
+            walked.leaves,
+        )
 
     def _read(
         self,
@@ -185,18 +194,27 @@ class Reader:
             separation = separate(graph, output, objectives, wanted, self._proofs)
             refuse_mixing(graph, separation, tracked.names, self._batch_dim)
         plan = make_plan(graph, parameters, separation, labels or ())
+        certain = separation is None or separation.certain
+        leads = graph.leading_to({use.node for use in graph.uses})
+        passed = [node for index, node in enumerate(graph.nodes) if leads[index]]
+        # What a hook or Python code makes of a sum need not be the sum of what it makes.
+        linear = all(callable(node) and not hooked(node) for node in passed)
+        certain &= linear
         splits = {
             index: Split(place, max(1, objectives.samples)) for index, place in plan.places.items()
         }
         budget = Budget.of(graph, parameters, self._memory_cap)
         schedule = make_schedule(
-            graph, plan, splits, objectives, parameters, dtype, output.device, budget, fused=fused
+            graph,
+            plan,
+            splits,
+            objectives,
+            parameters,
+            dtype,
+            output.device,
+            budget,
+            fused=fused and (linear or separation is not None),
         )
-        certain = separation is None or separation.certain
-        leads = graph.leading_to({use.node for use in graph.uses})
-        passed = [node for index, node in enumerate(graph.nodes) if leads[index]]
-        # With one sample nothing was looked at on the way.
-        certain &= all(callable(node) and not hooked_itself(node) for node in passed)
         certain &= not any(parameter._backward_hooks for parameter in parameters)
         certain &= not any(hooked(moved) for use in graph.uses for moved in use.chain)
         return Reading(graph, plan, schedule, splits, separation, certain, leaves)
@@ -206,14 +224,7 @@ def _kept_of(reading: Reading, walked: Walked) -> _Kept:
     """Forget the nodes, and with them everything they saved."""
     graph = reading.graph
     leads = graph.leading_to({use.node for use in graph.uses})
-    # Results that send a gradient on, and those of the uses themselves.
-    passed = {(0, 0)} | {
-        (edge.child, edge.output)
-        for index, below in enumerate(graph.edges)
-        if leads[index]
-        for edge in below
-        if leads[edge.child]
-    }
+    passed = tuple(index for index in range(len(graph.nodes)) if leads[index])
     separation = reading.separation
     shared = separation is not None and any(
         isinstance(separation.state(use.node), Shared) for use in graph.uses
@@ -221,7 +232,7 @@ def _kept_of(reading: Reading, walked: Walked) -> _Kept:
     places = graph.places_in(walked.nodes)
     bare = replace(graph, nodes=(), uses=tuple(replace(use, chain=()) for use in graph.uses))
     bare_reading = replace(reading, graph=bare, leaves=())
-    return _Kept(bare_reading, places, tuple(sorted(passed)), shared, _read_by(reading))
+    return _Kept(bare_reading, places, passed, shared, _read_by(reading))
 
 
 def _read_by(reading: Reading) -> tuple[tuple[int, tuple[str, ...]], ...]:

@@ -74,8 +74,10 @@ def saved_bytes(nodes: Sequence[Node], parameters: Sequence[Tensor]) -> int:
     found: dict[int, int] = {}
     for node in nodes:
         for tensor in saved_tensors(node):
+            if tensor.layout != torch.strided or tensor.is_nested:
+                continue
             storage = tensor.untyped_storage()
-            if tensor.layout == torch.strided and storage.data_ptr() not in known:
+            if storage.data_ptr() not in known:
                 found[storage.data_ptr()] = storage.nbytes()
     return sum(found.values())
 
@@ -262,6 +264,9 @@ def _choices(
         """The fastest way that keeps this, None if there is none."""
         shares = []
         for rule, columns, parts, priced in offered:
+            nodes = [graph.nodes[group.nodes[column]] for column in columns]
+            if keep == "rows" and not rule.may_keep_rows(nodes):
+                return None
             allowed = [
                 pair
                 for pair in priced

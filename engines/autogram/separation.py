@@ -162,7 +162,7 @@ class _Walk:
                 return _NESTED
             # Of one sample's own tensor too: a hook may make something of the zeros that the other
             # samples' losses send there.
-            if isinstance(state, Place) and hooked(node, output):
+            if isinstance(state, Place) and hooked(node):
                 sample = max(state.samples) if len(state.samples) == 1 else None
                 return Unknown(f"has its gradient from a hook on {node.name()}", sample)
         return None

@@ -56,7 +56,7 @@ def finish_step(
         NonFiniteGradientError: A gradient is NaN or infinite; no `.grad` was touched.
     """
     ordered = objectives.ordered(weights).to(total)
-    refuse_non_finite_gramian(total, ordered)
+    refuse_non_finite_gramian(total, ordered, objectives)
     served = {id(parameters[index]) for indices, _ in brought.weighted for index in indices}
     served |= {id(parameters[index]) for index in brought.silent}
     rest = [leaf for leaf in reading.leaves if id(leaf) not in served]

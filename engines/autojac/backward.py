@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from engines.autojac.accumulation import add_direction, add_jacobians, check_room_for_jacobians
+from engines.autojac.batched import as_batch, build_batched_jacobian, build_batched_jacobians
 from engines.autojac.checks import (
     as_cotangents,
     as_inputs,
@@ -27,6 +28,8 @@ def backward(
     parallel_chunk_size: int | None = None,
     *,
     jac_tensors: Sequence[Tensor] | Tensor | None = None,
+    modules: Iterable[nn.Module] | nn.Module | None = None,
+    batch_dim: int | None = None,
 ) -> None:
     """Differentiate objectives; aggregate the Jacobian into `.grad`, or leave it in `.jac`.
 
@@ -34,6 +37,11 @@ def backward(
     direction is known to be finite. Hooks on tensors run with the rows' gradients; activations
     with `retain_grad()` that are no inputs collect those of the chunks, which are readable only
     with `parallel_chunk_size=1`.
+
+    With `modules` and `batch_dim` the result is the same, and the passes are fewer: one serves all
+    samples, one for each loss of a sample. Parameters of these modules that have a hook, or an
+    operation without a rule, and inputs outside the modules are differentiated row by row as
+    without. Hooks on activations then run with the gradients of all samples.
 
     Args:
         tensors: Objectives: one tensor or several, of any shapes. The rows of the Jacobian are
@@ -51,17 +59,23 @@ def backward(
             differentiated one by one after one warning that names it.
         jac_tensors: What multiplies the Jacobian from the left: one for each tensor, shape
             [m, *tensor.shape]. By default the identity.
+        modules: One module or several that treat samples independently, together with `batch_dim`.
+            The tensors are then one tensor of losses, and `jac_tensors` is left out.
+        batch_dim: Dimension of the losses that indexes samples.
 
     Raises:
-        TypeError: A tensor or an input is something else, a tensor or one of `jac_tensors` is
-            complex, an input's `.jac` is no tensor, the aggregator cannot be called or returns no
-            tensor, or the chunk size is no integer.
+        TypeError: A tensor, an input or a module is something else, a tensor or one of
+            `jac_tensors` is complex, an input's `.jac` is no tensor, the aggregator cannot be
+            called or returns no tensor, or the chunk size or `batch_dim` is no integer.
         ValueError: There is no tensor, one is repeated, an input is computed and retains no
             gradient, all inputs require no grad, the chunk size is below 1, a shape in
-            `jac_tensors` does not fit, an input's `.jac` has another number of rows, or the
-            aggregator returns a wrong shape.
+            `jac_tensors` does not fit, an input's `.jac` has another number of rows, the aggregator
+            returns a wrong shape, only one of `modules` and `batch_dim` is given, they come with
+            several tensors or with `jac_tensors`, `batch_dim` is not a dimension of the losses, or
+            the modules have no trainable parameter.
         UnsupportedGraphError: A tensor has no graph, or the graph was freed, changed in place, or
             holds a re-entrant checkpoint.
+        BatchMixedError: With `batch_dim`, samples meet on the way to a parameter of the modules.
         NonFiniteGradientError: The direction is NaN or infinite; no `.grad` was touched.
 
     Example:
@@ -75,10 +89,14 @@ def backward(
         >>> backward(losses)
         >>> model.weight.jac.shape
         torch.Size([2, 2, 3])
+        >>> losses = model(torch.randn(8, 3)).square().mean(1)
+        >>> backward(losses, lambda jacobian: jacobian.mean(0), modules=model, batch_dim=0)
 
     Source: arXiv 2406.16232, Section 2.
     Cost: m backward passes, vectorised in chunks; m·n elements of memory and those of one chunk.
-        An existing `.jac` comes on top.
+        An existing `.jac` comes on top. With `batch_dim` k passes for k losses per sample, and the
+        products that make the gradients of every use; m·n elements, the output gradients of one
+        parameter's uses and at most 8 MiB or the gradient of one sample.
     """
     check_chunk_size(parallel_chunk_size)
     if aggregator is not None:
@@ -88,15 +106,22 @@ def backward(
     found = None if inputs is None else as_inputs(inputs)
     if found is None:
         check_not_leaves(objectives)
+    batch = as_batch(objectives, modules, batch_dim, weighted=jac_tensors is not None)
     nodes = walk(objectives, stop=inner_edges(found or ()))
     leaves = leaves_among(nodes) if found is None else found
     del nodes, found  # they would keep the graph alive
     if aggregator is None:
         check_room_for_jacobians(leaves, len(rows))
-        jacobians = build_jacobians(rows, leaves, retain_graph, parallel_chunk_size)
+        if batch is None:
+            jacobians = build_jacobians(rows, leaves, retain_graph, parallel_chunk_size)
+        else:
+            jacobians = build_batched_jacobians(batch, leaves, retain_graph, parallel_chunk_size)
         add_jacobians(leaves, jacobians)
         return
-    jacobian = build_jacobian(rows, leaves, retain_graph, parallel_chunk_size)
+    if batch is None:
+        jacobian = build_jacobian(rows, leaves, retain_graph, parallel_chunk_size)
+    else:
+        jacobian = build_batched_jacobian(batch, leaves, retain_graph, parallel_chunk_size)
     direction = aggregator(jacobian)
     expected = tuple(jacobian.shape[1:])
     del jacobian  # before gradients are made, so that they do not add to the peak

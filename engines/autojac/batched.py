@@ -60,8 +60,8 @@ def as_batch(
         )
     if len(tensors) != 1:
         raise ValueError(
-            f"got {len(tensors)} tensors with batch_dim={batch_dim}, expected one; stack the losses "
-            "of all samples in one tensor, or leave modules and batch_dim out."
+            f"got {len(tensors)} tensors with batch_dim={batch_dim}, expected one; stack the "
+            "losses of all samples in one tensor, or leave modules and batch_dim out."
         )
     if weighted:
         raise ValueError(
@@ -160,7 +160,10 @@ def build_batched_jacobians(
         return found[index]
 
     left = _write_ruled(
-        batch, inputs, lambda index: block(index).view(len(rows), inputs[index].numel()), retain_graph
+        batch,
+        inputs,
+        lambda index: block(index).view(len(rows), inputs[index].numel()),
+        retain_graph,
     )
     for index in left:
         found.pop(index, None)

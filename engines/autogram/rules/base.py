@@ -180,6 +180,17 @@ class Rule(ABC):
         """
         return states.get(0, Unknown("receives no gradient"))
 
+    def may_keep_rows(self, nodes: Sequence[Node]) -> bool:
+        """Tell whether a weighted gradient made of rows is what autograd's would be.
+
+        Args:
+            nodes: The nodes of a group.
+
+        Returns:
+            Whether it is: not where that is sparse.
+        """
+        return True
+
     def section(self, node: Node, slot: int) -> int:
         """Tell parameters apart that share a node but not its inputs.
 
@@ -394,7 +405,10 @@ def part_of(role: Role, parts: Sequence[Part]) -> Part | None:
     Returns:
         The parameter, None if there is none.
     """
-    return next((part for part in parts if role in part.roles), None)
+    for part in parts:
+        if role in part.roles:
+            return part
+    return None
 
 
 def rows_option(counts: Counts, entries: int, building: int) -> Option:

@@ -36,7 +36,7 @@ from engines.autogram.rules.conv_options import (
 )
 from engines.autogram.rules.geometry import Geometry
 from engines.autogram.rules.registry import register
-from engines.autogram.rules.unfolding import unfolded_sides
+from engines.autogram.rules.unfolding import patches, unfolded_sides
 from engines.autogram.rules.workspace import Workspace
 
 
@@ -135,14 +135,31 @@ class ConvolutionRule(Rule):
                 sums = (d.sum((0, *range(2, d.dim()))) for d in combined)
                 found.append(reduce(torch.add, sums))
                 continue
-            products = []
-            for d, f in zip(combined, factors, strict=True):
-                geometry = Geometry.of(f.node, part.shape)
-                x = f.inputs.flatten(0, 1)
-                weight = x.new_zeros(()).expand(part.shape)
-                products.append(weight_gradient(d, x, weight, geometry, geometry.groups))
+            pairs = zip(combined, factors, strict=True)
+            products = (
+                _batch_gradient(d, f.inputs.flatten(0, 1), Geometry.of(f.node, part.shape))
+                for d, f in pairs
+            )
             found.append(reduce(torch.add, products))
         return found
+
+
+# With so few positions and so many entries of the weight, a product with the unfolded inputs is
+# quicker than torch's own weight gradient. Measured on a CPU, 8 samples, 512→512 at 4²: 3.5 against
+# 7.3 ms; 256→256 at 8²: 3.6 against 6.0; but 128→128 at 16²: 3.6 against 1.6.
+_FEW_POSITIONS = 64
+_MANY_ENTRIES = 2**18
+
+
+def _batch_gradient(d: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
+    """Weight gradient of all samples together, of the weight's shape."""
+    positions = math.prod(d.shape[2:])
+    few = positions <= _FEW_POSITIONS and geometry.weight.numel() >= _MANY_ENTRIES
+    if few and geometry.groups == 1 and not geometry.transposed and set(geometry.stride) == {1}:
+        unfolded = patches(x, geometry, d.shape[2:]).mT.flatten(0, 1)
+        return (d.flatten(2).mT.flatten(0, 1).mT @ unfolded).view(geometry.weight)
+    weight = x.new_zeros(()).expand(geometry.weight)
+    return weight_gradient(d, x, weight, geometry, geometry.groups)
 
 
 def channel_blocks(

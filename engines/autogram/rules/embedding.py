@@ -51,6 +51,10 @@ class EmbeddingRule(Rule):
             return Declined("scales gradients by frequency")
         return "weight" if readable(node, *self.reads(node, slot)) else UNREADABLE
 
+    def may_keep_rows(self, nodes: Sequence[Node]) -> bool:
+        """See `Rule.may_keep_rows`."""
+        return not all(attribute(node, "_saved_sparse") for node in nodes)
+
     def reads(self, node: Node, slot: int) -> tuple[str, ...]:
         """See `Rule.reads`."""
         return ("indices",)
@@ -105,6 +109,8 @@ class EmbeddingRule(Rule):
         indices, d = joined(factors)
         losses, samples, positions, columns = d.shape
         flat = d.reshape(losses, samples * positions, columns)
+        if reads_back(d) and _add_pairs(total, indices, flat):
+            return
         seen, which = occurrences(indices, parts[0].shape[0])
         sample = torch.arange(samples, device=d.device).repeat_interleave(positions)
         order = which.argsort() if reads_back(d) else None
@@ -145,6 +151,43 @@ class EmbeddingRule(Rule):
             shape = tuple(part.shape)
             return [torch.sparse_coo_tensor(found, combined[kept], shape, check_invariants=False)]
         return [combined.new_zeros(part.shape).index_add_(0, indices.flatten(), combined)]
+
+
+# Rows of the batch are multiplied pair by pair while each meets at most so many others.
+_FEW_PAIRS = 16
+
+
+def _add_pairs(total: Tensor, indices: Tensor, flat: Tensor) -> bool:
+    """Add the products of all pairs of lookups of the same row, if there are few.
+
+    Args:
+        total: Gramian to add to in place, shape [m, m].
+        indices: Shape [b, t].
+        flat: D, shape [k, b·t, d].
+
+    Returns:
+        Whether it was done.
+    """
+    rows, order = indices.flatten().sort()
+    _, counts = rows.unique_consecutive(return_counts=True)
+    pairs = int(counts.square().sum())
+    if pairs > _FEW_PAIRS * len(rows):
+        return False
+    # Every lookup meets all those of its row, itself among them.
+    partners = counts.repeat_interleave(counts)
+    starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
+    first = torch.arange(len(rows)).repeat_interleave(partners)
+    within = torch.arange(pairs) - (partners.cumsum(0) - partners)[first]
+    one, other = order[first], order[starts[first] + within]
+    samples, positions = indices.shape
+    losses = len(flat)
+    grid = total.view(losses, samples, losses, samples)
+    rows_of, columns_of = one // positions, other // positions
+    for left in range(losses):
+        for right in range(losses):
+            products = (flat[left, one] * flat[right, other]).sum(1)
+            grid[left, :, right].index_put_((rows_of, columns_of), products, accumulate=True)
+    return True
 
 
 def joined(factors: Sequence[Factors]) -> tuple[Tensor, Tensor]:

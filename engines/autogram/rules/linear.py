@@ -189,6 +189,9 @@ def sides(flags: Sequence[bool], factors: Sequence[Factors]) -> tuple[Tensor, Te
         What spans the rows of W, shape [k or 1, b, t, rows], and what spans its columns, shape
         [k or 1, b, t, columns]: the gradient of a sample is the product of both over positions.
     """
+    if len(factors) == 1:
+        d, x = factors[0].outputs, factors[0].inputs.unsqueeze(0)
+        return (d, x) if flags[0] else (x, d)
     losses = len(factors[0].outputs)
     mixed = len(set(flags)) > 1
     lefts, rights = [], []
@@ -197,6 +200,4 @@ def sides(flags: Sequence[bool], factors: Sequence[Factors]) -> tuple[Tensor, Te
         x = f.inputs.expand(losses if mixed else 1, *f.inputs.shape)
         lefts.append(f.outputs if transposed else x)
         rights.append(x if transposed else f.outputs)
-    if len(factors) == 1:
-        return lefts[0], rights[0]
     return torch.cat(lefts, 2), torch.cat(rights, 2)

@@ -28,18 +28,26 @@ def unfolded_sides(
     for g, f in zip(geometries, factors, strict=True):
         lefts.append(f.outputs.flatten(4).transpose(3, 4).flatten(2, 3))
         samples, rows = f.inputs.shape[:2]
-        patches = _patches(f.inputs.flatten(0, 1), g, f.outputs.shape[4:])
-        x = patches.unflatten(0, (samples, rows)).transpose(2, 3).flatten(1, 2)
+        seen = patches(f.inputs.flatten(0, 1), g, f.outputs.shape[4:])
+        x = seen.unflatten(0, (samples, rows)).transpose(2, 3).flatten(1, 2)
         rights.append(x.unsqueeze(0))
     if len(factors) == 1:
         return lefts[0], rights[0]
     return torch.cat(lefts, 2), torch.cat(rights, 2)
 
 
-def _patches(x: Tensor, geometry: Geometry, spatial: torch.Size) -> Tensor:
-    """What the kernel sees at every position, shape [N, channels·kernel, positions].
+def patches(x: Tensor, geometry: Geometry, spatial: torch.Size) -> Tensor:
+    """Lay out what the kernel sees at every position.
 
-    One copy of a strided view: measured 1.6 times as fast as `F.unfold`, and for any rank.
+    Args:
+        x: Inputs, shape [N, c, …].
+        geometry: Attributes of a convolution of one group.
+        spatial: Shape of its result without the first two dimensions.
+
+    Returns:
+        Shape [N, channels·kernel, positions].
+
+    Cost: one copy of a strided view: measured 1.6 times as fast as `F.unfold`, and for any rank.
     """
     margins = [side for width in reversed(geometry.padding) for side in (width, width)]
     padded = F.pad(x, margins)

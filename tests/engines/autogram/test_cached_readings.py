@@ -1,0 +1,534 @@
+"""Reference tests of readings that are kept: what changes unseen between two calls of one engine."""
+
+import gc
+import threading
+import weakref
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from engines.autogram import Engine, reading
+from engines.errors import BatchMixedError
+from tests.support.reference import reference_gramian, reference_jacobian
+from tests.support.steps import assert_same_gradients, spread
+from tests.support.tolerances import assert_close
+
+both_modes = pytest.mark.parametrize("batch_dim", [0, None])
+# What a call leaves behind may help the next one, so each form is tried without the other.
+both_forms = pytest.mark.parametrize("fused_only", [False, True])
+
+
+def _draw(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+class Watched:
+    """An engine whose every call is compared with autograd; says how often it read from scratch."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, batch_dim: int | None, *modules: nn.Module):
+        self.modules, self.batch_dim = modules, batch_dim
+        self.engine = Engine(*modules, batch_dim=batch_dim)
+        self.read = 0
+        inner = reading.Reader._read
+
+        def counted(*arguments: object) -> object:
+            self.read += 1
+            return inner(*arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(reading.Reader, "_read", counted)
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        found = [p for m in self.modules for p in m.parameters() if p.requires_grad]
+        return list({id(p): p for p in found}.values())
+
+    def exact(self, losses: Tensor, *, fused_only: bool = False) -> None:
+        """Compare both forms, the Gramian alone first."""
+        expected = reference_gramian(losses, self.parameters)
+        if not fused_only:
+            assert_close(self.engine.compute_gramian(losses), expected)
+        for parameter in self.parameters:
+            parameter.grad = None
+        losses.backward(spread(expected), retain_graph=True)
+        plain = [p.grad for p in self.parameters]
+        for parameter in self.parameters:
+            parameter.grad = None
+        step = self.engine.backward(losses, lambda _: spread(expected), retain_graph=True)
+        assert_close(step.gramian, expected)
+        assert_same_gradients([p.grad for p in self.parameters], plain)
+
+
+@pytest.fixture
+def pair() -> tuple[nn.Linear, nn.Linear]:
+    torch.manual_seed(0)
+    return nn.Linear(4, 5).double(), nn.Linear(5, 3).double()
+
+
+def _shrink(gradient: Tensor | None) -> Tensor | None:
+    # By the norm of it all: neither linear nor sample by sample.
+    return None if gradient is None else gradient / (1 + gradient.norm())
+
+
+def test_equal_graphs_are_read_once(
+    pair: tuple[nn.Linear, nn.Linear], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = pair
+    watched = Watched(monkeypatch, 0, first, second)
+    for _ in range(4):
+        watched.exact(second(first(_draw(6, 4)).tanh()).square().sum(1))
+    assert watched.read == 2  # alone and fused
+    watched.exact(second(first(_draw(7, 4)).tanh()).square().sum(1))
+    assert watched.read == 4
+
+
+def _on_tensor(h: Tensor) -> Tensor:
+    h.register_hook(_shrink)
+    return h
+
+
+def _on_node(h: Tensor) -> Tensor:
+    h.grad_fn.register_hook(lambda sent, _: tuple(_shrink(g) for g in sent))
+    return h
+
+
+def _before_node(h: Tensor) -> Tensor:
+    h.grad_fn.register_prehook(lambda gradients: tuple(_shrink(g) for g in gradients))
+    return h
+
+
+CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
+    "tensor": _on_tensor,
+    "node": _on_node,
+    "before the node": _before_node,
+    "both": lambda h: _on_node(_on_tensor(h)),
+}
+
+
+@both_modes
+@both_forms
+@pytest.mark.parametrize("where", ["first", "middle", "losses", "weight"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_hook_in_the_third_step(
+    change: str,
+    where: str,
+    fused_only: bool,
+    batch_dim: int | None,
+    pair: tuple[nn.Linear, nn.Linear],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = pair
+    watched = Watched(monkeypatch, batch_dim, first, second)
+    for step in range(4):
+        hook = CHANGES[change] if step == 2 else lambda h: h
+        weight = first.weight.T
+        weight = hook(weight) if where == "weight" else weight
+        h = torch.addmm(first.bias, _draw(6, 4), weight)
+        h = hook(h) if where == "first" else h
+        h = h.tanh()
+        h = hook(h) if where == "middle" else h
+        losses = second(h).square().sum(1)
+        watched.exact(hook(losses) if where == "losses" else losses, fused_only=fused_only)
+
+
+@both_modes
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("hooked", [0, 1, 2])
+def test_a_hook_on_one_of_several_results(
+    number: int,
+    hooked: int,
+    batch_dim: int | None,
+    pair: tuple[nn.Linear, nn.Linear],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = pair
+    watched = Watched(monkeypatch, batch_dim, first, second)
+    for step in range(3):
+        results = second(first(_draw(6, 4)).tanh()).square().unbind(1)
+        if step == 2:
+            results[hooked].register_hook(lambda g: None if g is None else g.cumsum(0))
+        watched.exact(results[number])
+
+
+@both_modes
+@both_forms
+def test_a_hook_on_a_graph_that_was_there_before(
+    fused_only: bool,
+    batch_dim: int | None,
+    pair: tuple[nn.Linear, nn.Linear],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = pair
+    watched = Watched(monkeypatch, batch_dim, first, second)
+    old = first(_draw(6, 4)).tanh()
+    old.register_hook(_shrink)
+    for _ in range(2):
+        watched.exact(second(first(_draw(6, 4)).tanh()).square().sum(1), fused_only=fused_only)
+    watched.exact(second(old).square().sum(1), fused_only=fused_only)
+    watched.exact(second(old * 1).square().sum(1), fused_only=fused_only)
+
+
+@both_modes
+@both_forms
+@pytest.mark.parametrize("operations", [0, 20_000])
+def test_a_graph_of_another_thread(
+    operations: int,
+    fused_only: bool,
+    batch_dim: int | None,
+    pair: tuple[nn.Linear, nn.Linear],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Nodes are numbered thread by thread, so numbers do not say which one is older.
+    first, second = pair
+    watched = Watched(monkeypatch, batch_dim, first, second)
+
+    def plain() -> Tensor:
+        return second(first(_draw(6, 4)).tanh()).square().sum(1)
+
+    watched.exact(plain(), fused_only=fused_only)
+    made: list[Tensor] = []
+
+    def work() -> None:
+        for _ in range(operations):
+            first.bias * 1  # noqa: B018 - it makes a node
+        h = first(_draw(6, 4)).tanh()
+        h.register_hook(_shrink)
+        made.append(second(h).square().sum(1))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    watched.exact(plain(), fused_only=fused_only)
+    watched.exact(made[0], fused_only=fused_only)
+
+
+@both_modes
+@both_forms
+def test_a_graph_of_another_thread_with_the_same_numbers(
+    fused_only: bool,
+    batch_dim: int | None,
+    pair: tuple[nn.Linear, nn.Linear],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = pair
+    watched = Watched(monkeypatch, batch_dim, first, second)
+
+    def plain() -> Tensor:
+        return second(first(_draw(6, 4)).tanh()).square().sum(1)
+
+    watched.exact(plain(), fused_only=fused_only)
+    ahead = torch.autograd._get_sequence_nr() + 2000
+    made: list[Tensor] = []
+
+    def work() -> None:
+        while torch.autograd._get_sequence_nr() < ahead:
+            first.bias * 1  # noqa: B018 - it makes a node
+        h = first(_draw(6, 4)).tanh()
+        h.register_hook(_shrink)
+        made.append(second(h).square().sum(1))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    watched.exact(plain(), fused_only=fused_only)
+    while torch.autograd._get_sequence_nr() < ahead + 100:
+        first.bias * 1  # noqa: B018 - it makes a node
+    watched.exact(made[0], fused_only=fused_only)
+
+
+def test_engines_called_from_several_threads(pair: tuple[nn.Linear, nn.Linear]) -> None:
+    first, second = pair
+    engine = Engine(first, second, batch_dim=0)
+    parameters = [*first.parameters(), *second.parameters()]
+    inputs = [_draw(6, 4) for _ in range(24)]
+    failures: list[BaseException] = []
+
+    def work(own: list[Tensor], hook: bool) -> None:
+        try:
+            for x in own:
+                h = first(x).tanh()
+                if hook:
+                    h.register_hook(_shrink)
+                losses = second(h).square().sum(1)
+                found = engine.compute_gramian(losses)
+                assert_close(found, reference_gramian(losses, parameters))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(inputs[n::3], n == 1)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+@both_modes
+def test_a_hook_on_a_parameter_in_the_third_step(
+    batch_dim: int | None, pair: tuple[nn.Linear, nn.Linear], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = pair
+    watched = Watched(monkeypatch, batch_dim, first, second)
+    for step in range(4):
+        handle = first.weight.register_hook(_shrink) if step == 2 else None
+        watched.exact(second(first(_draw(6, 4)).tanh()).square().sum(1))
+        if handle is not None:
+            handle.remove()
+
+
+@both_modes
+@pytest.mark.parametrize("how", ["checkpoint", "saved tensors hooks"])
+def test_saved_tensors_go_behind_hooks(
+    how: str,
+    batch_dim: int | None,
+    pair: tuple[nn.Linear, nn.Linear],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = pair
+    watched = Watched(monkeypatch, batch_dim, first, second)
+    for step in range(4):
+        x = _draw(6, 4)
+        if step != 2:
+            h = first(x).tanh()
+        elif how == "checkpoint":
+            h = checkpoint(lambda x: first(x).tanh(), x, use_reentrant=False)
+        else:
+            with torch.autograd.graph.saved_tensors_hooks(lambda t: (t,), lambda kept: kept[0]):
+                h = first(x).tanh()
+        watched.exact(second(h).square().sum(1))
+
+
+@both_modes
+def test_parameters_are_frozen_replaced_and_cast(
+    batch_dim: int | None, pair: tuple[nn.Linear, nn.Linear], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = pair
+    watched = Watched(monkeypatch, batch_dim, first, second)
+
+    def call(samples: int = 6) -> None:
+        watched.exact(second(first(_draw(samples, 4)).tanh()).square().sum(1))
+
+    call()
+    first.weight.requires_grad_(False)
+    call()
+    call(3)
+    first.weight.requires_grad_(True)
+    first.weight = nn.Parameter(_draw(5, 4))
+    call()
+    first.bias, second.bias = second.bias, first.bias
+    first.bias, second.bias = second.bias, first.bias
+    call()
+    second.bias = None
+    call()
+    first.weight.data = _draw(4, 5).T
+    call()
+    second.weight = nn.Parameter(second.weight.detach().clone().requires_grad_(False), False)
+    call()
+
+
+@both_modes
+def test_two_models_of_one_structure(
+    batch_dim: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    models = [nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)).double() for _ in range(3)]
+    watched = Watched(monkeypatch, batch_dim, models[0], models[1])
+    for order in ((0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (0, 2), (0, 0)):
+        h = models[order[0]][0](_draw(6, 4)).tanh()
+        watched.exact(models[order[1]][1](h).square().sum(1))
+    # One layer for both.
+    h = models[0][0](_draw(6, 4)).tanh()
+    watched.exact(models[0][0](h).square().sum(1))
+
+
+def test_a_constant_matrix_whose_zeros_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(4, 3).double()
+    watched = Watched(monkeypatch, 0, layer)
+    for mix in (torch.eye(6), 2 * torch.eye(6), torch.eye(6).flip(0), torch.eye(6)):
+        losses = (mix.double() @ layer(_draw(6, 4)) @ _draw(3, 3)).square().sum(1)
+        watched.exact(losses)
+    blocks = torch.block_diag(*(torch.ones(1, 2) for _ in range(6))).double()
+    for _ in range(2):
+        watched.exact((blocks @ layer(_draw(12, 4))).square().sum(1))
+    rows = blocks.roll(1, 1)
+    rows[5, 11] = rows[5, 0] = 0
+    watched.exact((rows @ layer(_draw(12, 4))).square().sum(1))
+
+
+def test_rows_that_one_call_keeps_apart_and_the_next_mixes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(4, 3).double()
+    watched = Watched(monkeypatch, 0, layer)
+    order = torch.arange(6)
+    for _ in range(2):
+        watched.exact(layer(_draw(6, 4))[order].square().sum(1))
+    watched.exact(layer(_draw(6, 4))[order.flip(0)].square().sum(1))
+    with pytest.raises(BatchMixedError):
+        watched.engine.compute_gramian(
+            layer(_draw(6, 4))[torch.tensor([0, 0, 1, 2, 3, 4])].square().sum(1)
+        )
+
+
+@both_modes
+def test_masks_and_modes(batch_dim: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.ReLU(), nn.Linear(6, 3)
+    ).double()
+    watched = Watched(monkeypatch, batch_dim, model)
+    model.eval()
+    watched.exact(model(_draw(6, 4)).square().sum(1))
+    model[2].train()
+    for _ in range(3):
+        watched.exact(model(_draw(6, 4)).square().sum(1))
+    model[1].train()
+    if batch_dim == 0:
+        with pytest.raises(BatchMixedError):
+            watched.engine.compute_gramian(model(_draw(6, 4)).square().sum(1))
+    else:
+        watched.exact(model(_draw(6, 4)).square().sum(1))
+    model.eval()
+    watched.exact(model(_draw(6, 4)).square().sum(1))
+
+
+@both_modes
+def test_settings_of_an_operation(
+    batch_dim: int | None, pair: tuple[nn.Linear, nn.Linear], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = pair
+    watched = Watched(monkeypatch, batch_dim, first)
+    x = _draw(6, 4)
+    for alpha in (1, 2, 1.0, 0.5, -1):
+        y = torch.add(x @ first.weight.T, first.bias, alpha=alpha)
+        watched.exact(y.square().sum(1))
+        watched.exact(torch.addmm(first.bias, x, first.weight.T, alpha=alpha).square().sum(1))
+        watched.exact(torch.addmm(first.bias, x, first.weight.T, beta=alpha).square().sum(1))
+
+
+@both_modes
+def test_the_other_factor_of_a_product(
+    batch_dim: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    module = nn.Module()
+    module.scale = nn.Parameter(_draw(4))
+    watched = Watched(monkeypatch, batch_dim, module)
+    for factor in (_draw(6, 4), _draw(6, 4) + 1j * _draw(6, 4), _draw(6, 4), _draw(1, 4)):
+        watched.exact((module.scale * factor).expand(6, 4).abs().square().sum(1))
+
+
+@both_modes
+def test_a_sparse_input(
+    batch_dim: int | None, pair: tuple[nn.Linear, nn.Linear], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = pair
+    watched = Watched(monkeypatch, batch_dim, first)
+    for sparse in (False, True, False):
+        x = F.relu(_draw(6, 4))
+        y = torch.mm(x.to_sparse() if sparse else x, first.weight.T)
+        watched.exact((y + first.bias).square().sum(1))
+
+
+@both_modes
+def test_a_table_with_and_without_padding(
+    batch_dim: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    table = nn.Embedding(7, 4).double()
+    watched = Watched(monkeypatch, batch_dim, table)
+    indices = torch.randint(7, (5, 3))
+    for padding in (None, 2, 3, None):
+        table.padding_idx = padding
+        watched.exact(table(indices).tanh().sum((1, 2)))
+        watched.exact(table(indices.int()).tanh().sum((1, 2)))
+    table.scale_grad_by_freq = True
+    watched.exact(table(indices).tanh().sum((1, 2)))
+
+
+def test_one_tensor_read_by_sample_and_by_the_whole_batch() -> None:
+    # Whether two uses read the same tensor is not in the structure.
+    torch.manual_seed(0)
+    first, second = nn.Linear(4, 4).double(), nn.Linear(4, 4).double()
+    engine = Engine(first, second, batch_dim=0)
+
+    def losses(x: Tensor, table: Tensor) -> Tensor:
+        return (first(x) @ second(table).T).square().sum(1)
+
+    for _ in range(2):
+        found = losses(_draw(6, 4), _draw(6, 4))
+        expected = reference_gramian(found, [*first.parameters(), *second.parameters()])
+        assert_close(engine.compute_gramian(found), expected)
+    x = _draw(6, 4)
+    with pytest.raises(BatchMixedError, match="reads the whole batch"):
+        engine.compute_gramian(losses(x, x))
+
+
+def test_a_shape_that_comes_back_after_many_others(
+    pair: tuple[nn.Linear, nn.Linear], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = pair
+    watched = Watched(monkeypatch, 0, first, second)
+    monkeypatch.setattr(reading, "_MOST_KEPT", 4)
+    for samples in (2, 3, 4, 5, 6, 7, 2, 3):
+        watched.exact(second(first(_draw(samples, 4)).tanh()).square().sum(1))
+    assert len(watched.engine._reader._kept) <= 4
+
+
+@both_modes
+def test_a_profiler_looks_on(
+    batch_dim: int | None, pair: tuple[nn.Linear, nn.Linear], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = pair
+    watched = Watched(monkeypatch, batch_dim, first, second)
+    watched.exact(second(first(_draw(6, 4)).tanh()).square().sum(1))
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]):
+        watched.exact(second(first(_draw(6, 4)).tanh()).square().sum(1))
+    with pytest.warns(UserWarning, match="Anomaly Detection"):
+        anomalies = torch.autograd.detect_anomaly(check_nan=False)
+    with anomalies:
+        watched.exact(second(first(_draw(6, 4)).tanh()).square().sum(1))
+
+
+class Marker:
+    """Something that lives as long as a node."""
+
+
+def test_nothing_of_a_graph_outlives_the_call() -> None:
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    engine = Engine(model, batch_dim=0)
+    h = model[1](model[0](_draw(6, 4)))
+    losses = model[2](h).square().sum(1)
+    engine.compute_gramian(losses)
+    step = engine.backward(losses, spread)
+    # What the graph alone holds: the result that the last layer saved.
+    kept = [weakref.ref(tensor) for tensor in (h, losses)]
+    freed: list[int] = []
+    weakref.finalize(losses.grad_fn.metadata.setdefault("marker", Marker()), freed.append, 1)
+    del h, losses, step
+    gc.collect()
+    assert [ref() for ref in kept] == [None] * 2
+    assert freed == [1]
+
+
+def test_weights_of_a_hooked_step_are_those_of_the_rows() -> None:
+    # A linear hook in the third step: gradients are weighted sums of rows all the same.
+    torch.manual_seed(0)
+    first, second = nn.Linear(4, 5).double(), nn.Linear(5, 3).double()
+    engine = Engine(first, second, batch_dim=0)
+    for step in range(3):
+        h = first(_draw(6, 4)).tanh()
+        if step == 2:
+            h.register_hook(lambda gradient: 3 * gradient)
+        losses = second(h).square().sum(1)
+        rows = reference_jacobian(losses, [*first.parameters(), *second.parameters()])
+        first.zero_grad()
+        second.zero_grad()
+        found = engine.backward(losses, spread)
+        grads = [p.grad.flatten() for m in (first, second) for p in m.parameters()]
+        assert_close(torch.cat(grads), found.weights @ rows)
