@@ -7,6 +7,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from engines.autogram.plan import Member
 from engines.autogram.reading import Reading
 from engines.autogram.rules import (
     RULES,
@@ -54,8 +55,7 @@ class Accumulation:
         self._done = [False] * len(tasks)
         self._held: dict[int, list[Tensor | None]] = {index: [] for index in self._waiting}
         self._inputs: dict[tuple[int, int], Tensor] = {}
-        self.weighted: list[tuple[tuple[int, ...], Weighted]] = []
-        self.silent: set[int] = set()
+        self.weighted: list[tuple[tuple[Member, ...], Weighted]] = []
 
     @property
     def nodes(self) -> dict[int, tuple[int, ...]]:
@@ -145,31 +145,29 @@ class Accumulation:
                 places = [place for place, one in enumerate(factors) if one is not None]
                 parts = tuple(part.among(places) for part in share.parts)
                 found.append(_Found(share, parts, present))
-        parameters = task.group.parameters
+        members = task.group.members
         if not found:
             held = [d for index in task.group.nodes for d in self._held[index]]
-            if task.keep == "nothing" or all(d is None for d in held):
-                self.silent.update(parameters)
-            else:
+            if task.keep != "nothing" and any(d is not None for d in held):
                 # There are no rows: the gradient is zero, not absent.
                 shapes = [part.shape for part in task.shares[0].parts]
-                self.weighted.append((parameters, _of_nothing(shapes)))
+                self.weighted.append((members, _of_nothing(shapes)))
         elif all(one.share.option.kept_rows for one in found):
             kept = []
-            for place in range(len(parameters)):
+            for place in range(len(members)):
                 rows = reduce(torch.add, (one.rows(place) for one in found))
                 add_outer(total, rows)
                 if task.keep == "rows":
                     kept.append(rows)
             if kept:
-                self.weighted.append((parameters, _of_rows(kept)))
+                self.weighted.append((members, _of_rows(kept)))
         else:
             for one in found:
                 one.accumulate(total, self._workspace)
             if len(found) > 1:
                 _add_cross_terms(total, found)
             if task.keep == "factors":
-                self.weighted.append((parameters, _of_factors(found)))
+                self.weighted.append((members, _of_factors(found)))
 
     def _factors(self, task: Task, column: int, total: Tensor) -> Factors | None:
         """Bring the samples of a node's input and output gradients to the front."""

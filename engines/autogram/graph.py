@@ -18,6 +18,9 @@ from engines.failures import refuse_reentrant
 LEAF = "torch::autograd::AccumulateGrad"
 
 
+Rows = tuple[int, int] | None
+
+
 @dataclass(frozen=True, eq=False)
 class Use:
     """One place where a parameter enters the computation.
@@ -27,7 +30,8 @@ class Use:
         slot: Which argument of the consumer the parameter is.
         parameter: Index of the parameter among those tracked.
         transposed: Whether the consumer sees the transposed parameter.
-        chain: Transpositions and casts between the consumer and the parameter.
+        chain: Transpositions, casts and cuts between the consumer and the parameter.
+        rows: First row that the consumer sees and the one after the last, None for all.
     """
 
     node: int
@@ -35,6 +39,7 @@ class Use:
     parameter: int
     transposed: bool
     chain: tuple[Node, ...]
+    rows: Rows
 
 
 class Edge(NamedTuple):
@@ -295,7 +300,7 @@ def read_graph(output: Tensor, parameters: Sequence[Tensor]) -> Graph:
     """
     numbers = {id(parameter): index for index, parameter in enumerate(parameters)}
     root = get_gradient_edge(output).node
-    moved_root = _moved_parameter(root, numbers)
+    moved_root = _moved_parameter(root, output.output_nr, numbers)
     index_of = {root: 0}
     nodes = [root]
     edges: list[list[Edge]] = []
@@ -310,7 +315,7 @@ def read_graph(output: Tensor, parameters: Sequence[Tensor]) -> Graph:
         for slot, (child, output_number) in enumerate(nodes[index].next_functions):
             if child is None:
                 continue
-            moved = _moved_parameter(child, numbers)
+            moved = _moved_parameter(child, output_number, numbers)
             if moved is not None:
                 uses.append(Use(index, slot, *moved))
                 continue
@@ -333,17 +338,29 @@ def read_graph(output: Tensor, parameters: Sequence[Tensor]) -> Graph:
 
 
 def _moved_parameter(
-    node: Node, numbers: dict[int, int]
-) -> tuple[int, bool, tuple[Node, ...]] | None:
-    """Follow transpositions and casts down to a tracked parameter; None if none is there."""
+    node: Node, output: int, numbers: dict[int, int]
+) -> tuple[int, bool, tuple[Node, ...], Rows] | None:
+    """Follow transpositions, casts and one cut down to a tracked parameter; None if none is there.
+
+    A cut takes rows of the parameter; what is below it must not turn rows into columns.
+    """
     transposed = False
+    rows: Rows = None
     kinds = set()
     chain = []
-    while (swapped := _moves(node)) is not None:
-        transposed ^= swapped
+    while True:
+        swapped = _moves(node)
+        if swapped is None:
+            cut = _cut(node, output)
+            if cut is None or rows is not None:
+                break
+            rows = cut
+        elif swapped and rows is not None:
+            return None
+        transposed ^= bool(swapped)
         kinds.add(output_dtype(node).is_complex)
         chain.append(node)
-        (following, _) = node.next_functions[0]
+        (following, output) = node.next_functions[0]
         if following is None:
             return None
         node = following
@@ -354,7 +371,30 @@ def _moved_parameter(
     if kinds - {leaf.is_complex()}:
         return None
     number = numbers.get(id(leaf))
-    return None if number is None else (number, transposed, tuple(chain))
+    return None if number is None else (number, transposed, tuple(chain), rows)
+
+
+def _cut(node: Node, output: int) -> Rows:
+    """Which rows of its input a node passes on, if it takes a piece along the first dimension."""
+    name = node.name()
+    if name not in ("SliceBackward0", "SplitBackward0", "SplitWithSizesBackward0"):
+        return None
+    if int(attribute(node, "_saved_dim")) != 0:
+        return None
+    if name == "SliceBackward0":
+        size = int(attribute(node, "_saved_self_sym_sizes")[0])
+        named = ("_saved_start", "_saved_end", "_saved_step")
+        # Torch hands out negative numbers as unsigned ones.
+        start, stop, step = (int(attribute(node, one)) for one in named)
+        ends = [number - 2**64 if number >= 2**63 else number for number in (start, stop)]
+        begin, end, _ = slice(*ends).indices(size)
+        return (begin, max(begin, end)) if step == 1 else None
+    if name == "SplitBackward0":
+        size = int(attribute(node, "_saved_self_sym_sizes")[0])
+        each = int(attribute(node, "_saved_split_size"))
+        return (output * each, min(size, (output + 1) * each))
+    sizes = [int(one) for one in attribute(node, "_saved_split_sizes")]
+    return (sum(sizes[:output]), sum(sizes[: output + 1]))
 
 
 def _moves(node: Node) -> bool | None:

@@ -60,14 +60,15 @@ def hooked(node: Node) -> bool:
         node: A node.
 
     Returns:
-        Whether there is a hook that reads or replaces a gradient, or any hook on the node.
+        Whether there is a hook that reads or replaces a gradient, or any hook on the node, or a
+        nested tensor that cannot be probed.
     """
     if hooked_itself(node):
         return True
     edges, probes = [], []
     for number, known in enumerate(output_metadata(node)):
         if known.is_nested_tensor or known.is_cpp_nested_tensor:
-            continue
+            return True  # of which no probe can be made
         zero = torch.zeros((), dtype=known.dtype, device=known.device)
         probes.append(zero.expand(tuple(int(size) for size in known.shape)).as_subclass(_Probe))
         edges.append(GradientEdge(node, number))

@@ -9,6 +9,7 @@ from torch import Tensor
 from engines.autogram.accumulation import Accumulation, Weighted
 from engines.autogram.capture import sweep
 from engines.autogram.objectives import Objectives
+from engines.autogram.plan import Member
 from engines.autogram.reading import Reading
 from engines.autogram.rules import Workspace
 from engines.autogram.rules.general import GROUP_BYTES, accumulate_general
@@ -23,12 +24,12 @@ class Brought:
     """What the passes brought beside the Gramian.
 
     Attributes:
-        weighted: For some parameters each, by index, what makes their gradients from weights.
-        silent: Parameters that no objective reaches, by index.
+        weighted: For some parameters each, or parts of them, what makes their gradients.
+        unfinished: Parameters by index that never had all they need.
     """
 
-    weighted: list[tuple[tuple[int, ...], Weighted]]
-    silent: set[int]
+    weighted: list[tuple[tuple[Member, ...], Weighted]]
+    unfinished: set[int]
 
 
 def run_passes(
@@ -88,9 +89,10 @@ def run_passes(
                 retain_graph=not (final and last),
                 together=together,
             )
-        rest += pending.unfinished()
+        unfinished = pending.unfinished()
+        rest += unfinished
+        brought.unfinished.update(unfinished)
         brought.weighted.extend(pending.weighted)
-        brought.silent.update(pending.silent)
     budget = reading.schedule.budget
     limit_bytes = budget.total_bytes if budget.strict else max(GROUP_BYTES, budget.sgd_bytes)
     # Autograd delivered everything, or a custom backward cut the graph: then exactly.

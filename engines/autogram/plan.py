@@ -1,12 +1,14 @@
 """Decides how the gradients of every parameter are contracted, as data."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
+import torch
 from torch import Tensor
 
-from engines.autogram.graph import Graph, Use
+from engines.autogram.graph import Graph, Rows, Use
 from engines.autogram.hooks import hooked, hooked_itself
 from engines.autogram.places import Place, Shared, State, Unknown
 from engines.autogram.rules import Declined, Role, find
@@ -25,12 +27,29 @@ class Member:
         roles: For every node of the group what the parameter does there.
         slots: For every node which argument it is.
         transposed: For every node whether it sees the parameter transposed.
+        rows: First row that the nodes see and the one after the last, None for all: the projections
+            of attention are rows of one parameter.
     """
 
     parameter: int
     roles: tuple[Role, ...]
     slots: tuple[int, ...]
     transposed: tuple[bool, ...]
+    rows: Rows = None
+
+    def shape(self, parameters: Sequence[Tensor]) -> torch.Size:
+        """Shape of what the nodes see of it.
+
+        Args:
+            parameters: The tracked parameters.
+
+        Returns:
+            That of the parameter, or of the rows that it stands for.
+        """
+        whole = parameters[self.parameter].shape
+        if self.rows is None:
+            return whole
+        return torch.Size((self.rows[1] - self.rows[0], *whole[1:]))
 
 
 @dataclass(frozen=True)
@@ -105,11 +124,11 @@ def make_plan(
         RuntimeError: Saved tensors were freed.
     """
     general = dict.fromkeys(sorted(graph.entangled), "is itself an objective")
-    claimed: dict[int, list[tuple[int, Role, int, bool]]] = {}
+    claimed: dict[tuple[int, Rows], list[tuple[int, Role, int, bool]]] = {}
     places: dict[int, Place] = {}
     reasons = []
     for use in graph.uses:
-        entries = claimed.setdefault(use.parameter, [])
+        entries = claimed.setdefault((use.parameter, use.rows), [])
         found = _claim(graph, use, parameters[use.parameter], separation)
         if isinstance(found, tuple) and any(index == use.node for index, *_ in entries):
             found = f"{graph.nodes[use.node].name()} uses it more than once"
@@ -120,8 +139,10 @@ def make_plan(
         role, places[use.node] = found
         entries.append((use.node, role, use.slot, use.transposed))
         reasons.append("")
+    for parameter in _overlapping(claimed):
+        general.setdefault(parameter, "is read in parts that overlap")
     groups: dict[tuple[tuple[int, ...], tuple[int, ...], str], list[Member]] = {}
-    for parameter, entries in claimed.items():
+    for (parameter, rows), entries in claimed.items():
         if parameter in general:
             continue
         nodes, roles, slots, transposed = zip(*sorted(entries), strict=True)
@@ -139,9 +160,9 @@ def make_plan(
         if any(other.roles == roles for other in together):
             general[parameter] = "another parameter has the same role in the same operations"
             continue
-        together.append(Member(parameter, roles, slots, transposed))
+        together.append(Member(parameter, roles, slots, transposed, rows))
     return Plan(
-        groups=tuple(Group(nodes, tuple(members)) for (nodes, *_), members in groups.items()),
+        groups=_without(groups, general),
         places=places,
         general=general,
         reasons=tuple(
@@ -149,6 +170,33 @@ def make_plan(
             for use, reason in zip(graph.uses, reasons, strict=True)
         ),
     )
+
+
+def _overlapping(claimed: Collection[tuple[int, Rows]]) -> list[int]:
+    """Parameters of which two different parts are read that have rows in common."""
+    parts: dict[int, list[Rows]] = {}
+    for parameter, rows in claimed:
+        parts.setdefault(parameter, []).append(rows)
+    found = []
+    for parameter, several in parts.items():
+        ordered = sorted(rows for rows in several if rows is not None)
+        apart = all(one[1] <= other[0] for one, other in pairwise(ordered))
+        if len(several) > 1 and (len(ordered) < len(several) or not apart):
+            found.append(parameter)
+    return found
+
+
+def _without(
+    groups: Mapping[tuple[tuple[int, ...], tuple[int, ...], str], Sequence[Member]],
+    general: Collection[int],
+) -> tuple[Group, ...]:
+    """Groups without what takes the general path, of which other parts may have been sorted in."""
+    found = []
+    for (nodes, *_), members in groups.items():
+        kept = tuple(member for member in members if member.parameter not in general)
+        if kept:
+            found.append(Group(nodes, kept))
+    return tuple(found)
 
 
 def _section(graph: Graph, node: int, slot: int) -> int:
@@ -181,7 +229,8 @@ def _claim(
     place = rule.place(node, state)
     if place is None:
         return f"{node.name()} has the samples along a dimension that its rule does not take"
-    role = rule.role(node, use.slot, parameter, use.transposed, place)
+    seen = parameter.detach() if use.rows is None else parameter.detach()[slice(*use.rows)]
+    role = rule.role(node, use.slot, seen, use.transposed, place)
     if isinstance(role, Declined):
         return f"{node.name()} {role.reason}"
     return role, place

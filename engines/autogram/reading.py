@@ -49,10 +49,7 @@ class Reading:
     @property
     def needs_more(self) -> bool:
         """Whether passes follow those for the Gramian, or may have to."""
-        kept = sum(
-            len(task.group.members) for task in self.schedule.tasks if task.keep != "nothing"
-        )
-        return not self.certain or kept < len(self.leaves)
+        return not self.certain or len(self.schedule.served) < len(self.leaves)
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,11 +192,12 @@ class Reader:
             refuse_mixing(graph, separation, tracked.names, self._batch_dim)
         plan = make_plan(graph, parameters, separation, labels or ())
         certain = separation is None or separation.certain
-        leads = graph.leading_to({use.node for use in graph.uses})
-        passed = [node for index, node in enumerate(graph.nodes) if leads[index]]
-        # What a hook or Python code makes of a sum need not be the sum of what it makes.
-        linear = all(callable(node) and not hooked(node) for node in passed)
-        certain &= linear
+        if separation is None and fused:
+            # What a hook or Python code makes of a sum need not be the sum of what it makes. With
+            # several samples they were looked for on the way.
+            leads = graph.leading_to({use.node for use in graph.uses})
+            passed = [node for index, node in enumerate(graph.nodes) if leads[index]]
+            fused = certain = all(callable(node) and not hooked(node) for node in passed)
         splits = {
             index: Split(place, max(1, objectives.samples)) for index, place in plan.places.items()
         }
@@ -213,7 +211,7 @@ class Reader:
             dtype,
             output.device,
             budget,
-            fused=fused and (linear or separation is not None),
+            fused=fused,
         )
         certain &= not any(parameter._backward_hooks for parameter in parameters)
         certain &= not any(hooked(moved) for use in graph.uses for moved in use.chain)

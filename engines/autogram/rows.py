@@ -117,10 +117,10 @@ class _Among(Tracked):
 
 def _reader(module: nn.Module, batch_dim: int) -> Reader:
     """The reader that remembers graphs of a module."""
-    try:
-        return _READERS.setdefault(module, {}).setdefault(batch_dim, Reader(batch_dim, None))
-    except TypeError:  # a module that compares by its own idea of equality has no hash
-        return Reader(batch_dim, None)
+    readers = _READERS.setdefault(module, {})
+    if batch_dim not in readers:
+        readers[batch_dim] = Reader(batch_dim, None)
+    return readers[batch_dim]
 
 
 def _run(

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -163,6 +164,13 @@ class Schedule:
     budget: Budget
     held_bytes: tuple[int, ...]
 
+    @cached_property
+    def served(self) -> frozenset[int]:
+        """Parameters, by index, whose weighted gradient is made of what is kept, all of it."""
+        kept = {m.parameter for t in self.tasks if t.keep != "nothing" for m in t.group.members}
+        left = {m.parameter for t in self.tasks if t.keep == "nothing" for m in t.group.members}
+        return frozenset(kept - left)
+
     @property
     def tasks(self) -> tuple[Task, ...]:
         """All tasks."""
@@ -246,7 +254,7 @@ def _choices(
         nodes = [graph.nodes[group.nodes[column]] for column in columns]
         parts = tuple(
             Part(
-                parameters[member.parameter].shape,
+                member.shape(parameters),
                 tuple(member.roles[column] for column in columns),
                 tuple(member.transposed[column] for column in columns),
             )

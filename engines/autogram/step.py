@@ -57,9 +57,9 @@ def finish_step(
     """
     ordered = objectives.ordered(weights).to(total)
     refuse_non_finite_gramian(total, ordered, objectives)
-    served = {id(parameters[index]) for indices, _ in brought.weighted for index in indices}
-    served |= {id(parameters[index]) for index in brought.silent}
-    rest = [leaf for leaf in reading.leaves if id(leaf) not in served]
+    served = reading.schedule.served - brought.unfinished
+    known = {id(parameters[index]) for index in served}
+    rest = [leaf for leaf in reading.leaves if id(leaf) not in known]
     reached: list[Tensor] = []
     gradients: list[Tensor] = []
     hooked: list[Tensor] = []
@@ -67,12 +67,27 @@ def finish_step(
         reached, gradients, hooked = differentiate_rest(
             losses, weights, rest, retain_graph=retain_graph
         )
+    parts: dict[int, Tensor] = {}
     while brought.weighted:
-        indices, make = brought.weighted.pop()
-        for index, gradient in zip(indices, make(ordered), strict=True):
-            reached.append(parameters[index])
-            gradients.append(as_gradient(parameters[index], gradient))
+        members, make = brought.weighted.pop()
+        if served.isdisjoint([member.parameter for member in members]):
+            continue
+        for member, gradient in zip(members, make(ordered), strict=True):
+            parameter = parameters[member.parameter]
+            if member.parameter not in served:
+                continue
+            if member.rows is None:
+                reached.append(parameter)
+                gradients.append(as_gradient(parameter, gradient))
+                continue
+            if member.parameter not in parts:
+                parts[member.parameter] = torch.zeros_like(parameter)
+                reached.append(parameter)
+                gradients.append(parts[member.parameter])
+            rows = parts[member.parameter][slice(*member.rows)]
+            rows.copy_(as_gradient(rows, gradient))
         del make  # and with it what it kept
     if hooked:
         torch.autograd.backward(losses, weights, inputs=hooked, retain_graph=retain_graph)
+    del parts  # so that parameters can take their gradients over
     deposit(reached, gradients)

@@ -54,7 +54,9 @@ def assert_same_gradients(
     dtype: torch.dtype = torch.float64,
 ) -> None:
     """The same leaves have gradients, of the same kind, shape and numbers."""
-    whole = max((float(e.to_dense().abs().double().norm()) for e in expected if e is not None), default=0.0)
+    whole = max(
+        (float(e.to_dense().abs().double().norm()) for e in expected if e is not None), default=0.0
+    )
     for index, (one, other) in enumerate(zip(found, expected, strict=True)):
         assert (one is None) == (other is None), f"leaf {index}"
         if one is None or other is None:

@@ -104,14 +104,35 @@ def test_reasons_for_the_general_path(reason: str) -> None:
 
 
 def test_pinned_costs_of_a_linear_layer() -> None:
-    # One position: two products of 6×4·4×6 and 6×3·3×6 numbers, one triangle, and the products
-    # of 36 pairs counted four times: (36·4 + 36·3 + 36·4 + 1) // 2. The gradients would be
-    # 6·1·12 to build and 36·12 to multiply.
+    # One position. Similarities: 36 pairs of 4 and of 3 numbers. Gradients of the weight: 6·12 to
+    # build and 36·12 to multiply. Beside both the bias: its rows are there, 36·3 to multiply.
     layer = nn.Linear(4, 3)
-    weight = Engine(layer, batch_dim=0).explain(layer(torch.randn(6, 4)).square().sum(1))[-1]
-    assert (weight.path, weight.parameter, weight.rule) == ("", "weight", "linear")
-    assert (weight.contraction, weight.flops) == ("input-output", 198)
-    assert weight.alternatives == (("per-sample", 504),)
+    losses = layer(torch.randn(6, 4)).square().sum(1)
+    bias, weight = Engine(layer, batch_dim=0).explain(losses)
+    assert [(p.path, p.parameter, p.rule) for p in (bias, weight)] == [
+        ("", "bias", "linear"),
+        ("", "weight", "linear"),
+    ]
+    costs = {bias.contraction: bias.flops, **dict(bias.alternatives)}
+    built = 6 * 12 + 36 * 12 + 36 * 3
+    similar = 36 * 4 + 36 * 3 + 36 * 3
+    assert costs == {"input-output": similar, "per-sample": built, "rows": built}
+    # Contracted together with the bias, so it costs nothing more.
+    assert (weight.contraction, weight.flops) == (bias.contraction, 0)
+    assert weight.seconds == 0 < bias.seconds
+
+
+def test_a_step_explains_what_is_kept() -> None:
+    layer = nn.Linear(4, 3)
+    losses = layer(torch.randn(6, 4)).square().sum(1)
+    kept = {"rows": "its rows are kept", "factors": "its output gradients are kept"}
+    (first, _) = Engine(layer, batch_dim=0).explain(losses)
+    assert any(words in first.reason for words in kept.values())
+    # 6·3 output gradients of 4 bytes do not fit beside the least that any contraction takes.
+    least = 4 * 6 * 3
+    (tight, _) = Engine(layer, batch_dim=0, memory_cap=least).explain(losses)
+    assert "another backward pass" in tight.reason
+    assert tight.workspace_bytes <= least
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if "batch" not in c.id])

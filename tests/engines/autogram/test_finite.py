@@ -125,9 +125,7 @@ def _assert_untouched(
 
 @both_modes
 @pytest.mark.parametrize("scene", SCENES)
-def test_non_finite_gradients_leave_everything_as_it_was(
-    scene: str, batch_dim: int | None
-) -> None:
+def test_non_finite_gradients_leave_everything_as_it_was(scene: str, batch_dim: int | None) -> None:
     torch.manual_seed(0)
     says = _assert_untouched(SCENES[scene](), _ones, batch_dim)
     assert "no .grad was touched" in says

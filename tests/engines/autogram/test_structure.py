@@ -6,44 +6,64 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import engines.autogram.engine as engine_module
+import engines.autogram.passes as passes
 import engines.autogram.probing as probing
-import engines.autogram.rules.base as base
-import engines.autogram.rules.unfolding as unfolding
 from engines.autogram import Engine
 from engines.autogram.graph import read_graph
 from engines.autogram.plan import make_plan
 from engines.autogram.probing import sample_codes
-from engines.autogram.rules.contraction import add_products, choose_contraction
+from engines.autogram.rules import RULES, Workspace
+from engines.autogram.rules.contraction import add_products, product_options, product_rows
 from engines.errors import BatchMixedError
 from tests.support.allocations import peak_bytes
 from tests.support.cases import CASES, CONVOLUTIONS, Case
 from tests.support.reference import reference_gramian
+from tests.support.steps import spread
 from tests.support.tolerances import assert_close
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding=.same.")
 
 
-def _passes(engine: Engine, losses: Tensor, monkeypatch: pytest.MonkeyPatch) -> int:
-    sweeps = []
-    inner = engine_module.sweep
+def _passes(call: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """Passes for output gradients, and other backward passes that autograd runs from the losses."""
+    sweeps, others = [], []
+    inner, grad, whole = passes.sweep, torch.autograd.grad, torch.autograd.backward
 
-    def counted(*arguments: object) -> None:
+    def counted(*arguments: object, **named: object) -> None:
         sweeps.append(1)
-        inner(*arguments)
+        inner(*arguments, **named)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(engine_module, "sweep", counted)
-        engine.compute_gramian(losses)
-    return len(sweeps)
+        patched.setattr(passes, "sweep", counted)
+        patched.setattr(
+            torch.autograd, "grad", lambda *a, **n: (others.append(1), grad(*a, **n))[1]
+        )
+        patched.setattr(
+            torch.autograd, "backward", lambda *a, **n: (others.append(1), whole(*a, **n))[1]
+        )
+        call()
+    return len(sweeps), len(others)
 
 
-def test_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = nn.Linear(4, 3)
+@pytest.mark.parametrize("fused", [False, True])
+def test_passes(fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, outside = nn.Linear(4, 3), nn.Linear(4, 4)
     x = torch.randn(6, 4)
-    assert _passes(Engine(model, batch_dim=0), model(x).square().sum(1), monkeypatch) == 1
-    assert _passes(Engine(model, batch_dim=None), model(x).mean(0), monkeypatch) == 3
-    assert _passes(Engine(model, batch_dim=0), model(x), monkeypatch) == 3
+
+    def count(losses: Tensor, batch_dim: int | None) -> tuple[int, int]:
+        engine = Engine(model, batch_dim=batch_dim)
+        if fused:
+            return _passes(lambda: engine.backward(losses, spread), monkeypatch)
+        return _passes(lambda: engine.compute_gramian(losses), monkeypatch)
+
+    assert count(model(x).square().sum(1), 0) == (1, 0)
+    assert count(model(x).mean(0), None) == (3, 0)
+    assert count(model(x), 0) == (3, 0)
+    # Another pass for what is outside, and only in the fused form.
+    assert count(model(outside(x)).square().sum(1), 0) == (1, int(fused))
+    # One pass for every objective on the general path, and one for the weighted sum.
+    losses = (x @ torch.tanh(model.weight).T + model.bias).square().sum(1)
+    assert count(losses, 0) == (1, 6 + int(fused))
 
 
 def _asked(
@@ -151,46 +171,63 @@ def test_convolutions_have_a_rule(case: Case) -> None:
     assert not plan.general
 
 
-@pytest.mark.parametrize("case", CONVOLUTIONS)
-def test_folded_and_unfolded_agree(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, x = case.build()
-    losses = case.losses(model, x)
-    unfolded = Engine(model, batch_dim=0).compute_gramian(losses)
-    monkeypatch.setattr(unfolding, "_MOST_POSITIONS", 0)
-    folded = Engine(model, batch_dim=0).compute_gramian(losses)
-    # One output channel or group at a time.
-    monkeypatch.setattr(base, "WORKSPACE_BYTES", 1)
-    blocked = Engine(model, batch_dim=0).compute_gramian(losses)
-    assert_close(folded, unfolded)
-    assert_close(blocked, unfolded)
-
-
 @pytest.mark.parametrize("form", ["per-sample", "input-output"])
-@pytest.mark.parametrize("workspace", [1, 2000, 2**24])
+@pytest.mark.parametrize("budget_bytes", [0, 1, 2000, 2**24])
 @pytest.mark.parametrize(("left_k", "right_k"), [(1, 1), (3, 1), (1, 3), (3, 3)])
+@pytest.mark.parametrize("positions", [1, 5])
 @pytest.mark.parametrize("ones", [False, True])
 def test_both_forms_in_any_workspace(
-    form: str,
-    workspace: int,
-    left_k: int,
-    right_k: int,
-    ones: bool,
-    monkeypatch: pytest.MonkeyPatch,
+    form: str, budget_bytes: int, left_k: int, right_k: int, positions: int, ones: bool
 ) -> None:
     torch.manual_seed(0)
-    wide = 40 if form == "input-output" else 2
-    left = torch.randn(left_k, 4, 5, wide, dtype=torch.float64)
-    right = torch.randn(right_k, 4, 5, wide + 1, dtype=torch.float64)
-    assert choose_contraction(left.shape, right.shape).form == form
-    monkeypatch.setattr(base, "WORKSPACE_BYTES", workspace)
-    k = max(left_k, right_k)
-    rows = (left.transpose(2, 3) @ right).expand(k, -1, -1, -1).reshape(k * 4, -1)
-    if ones:
-        summed = left.sum(2).expand(k, -1, -1).reshape(k * 4, -1)
-        rows = torch.cat([rows, summed], 1)
-    total = torch.zeros(k * 4, k * 4, dtype=torch.float64)
-    add_products(total, left, right, ones=ones)
-    assert_close(total, rows @ rows.T)
+    workspace = Workspace(budget_bytes)
+    for wide_left, wide_right in ((2, 9), (9, 2), (7, 7)):
+        left = torch.randn(left_k, 4, positions, wide_left, dtype=torch.float64)
+        right = torch.randn(right_k, 4, positions, wide_right, dtype=torch.float64)
+        m = 4 * max(left_k, right_k)
+        rows = (left.transpose(2, 3) @ right).expand(m // 4, -1, -1, -1).reshape(m, -1)
+        assert_close(product_rows(left, right).flatten(1), rows)
+        if ones:
+            summed = left.sum(2).expand(m // 4, -1, -1).reshape(m, -1)
+            rows = torch.cat([rows, summed], 1)
+        start = torch.randn(m, m, dtype=torch.float64)
+        total = start.clone()
+        # Memory is handed on from use to use, whatever was in it.
+        add_products(total, left, right, form, workspace, ones=ones)
+        assert_close(total - start, rows @ rows.T)
+
+
+def test_a_workspace_hands_out_what_was_asked_for() -> None:
+    workspace, like = Workspace(1000), torch.empty(0, dtype=torch.float64)
+    first, second = workspace.take(like, (2, 3), (4,))
+    first.fill_(1)
+    second.fill_(2)
+    assert (first.shape, second.shape) == ((2, 3), (4,))
+    assert first.eq(1).all()
+    (again,) = workspace.take(like, (10,))
+    assert again.data_ptr() == first.data_ptr()
+    (single,) = workspace.take(torch.empty(0), (10,))
+    assert (single.dtype, single.data_ptr() != again.data_ptr()) == (torch.float32, True)
+    for count, bytes_each, pieces in ((10, 300, 1), (10, 1, 4), (3, 10**9, 1), (0, 8, 1)):
+        cut = workspace.cut(count, bytes_each, pieces)
+        assert [i for part in cut for i in range(part.start, part.stop)] == list(range(count))
+        assert all(part.stop > part.start for part in cut)
+        assert all((part.stop - part.start) * bytes_each <= 1000 for part in cut[:-1]) or all(
+            part.stop - part.start == 1 for part in cut
+        )
+
+
+def test_predicted_work_is_what_the_sizes_say() -> None:
+    # 6 samples, 5 positions, 4 inputs, 3 outputs, k = 1. Similarities of 30 rows with 30 rows,
+    # five eighths of them: 5/8·900·(3 + 4); rows: 6·5·12 to build, 36·12 to multiply.
+    products, blocks, rows = product_options(torch.Size((1, 6, 5, 3)), torch.Size((1, 6, 5, 4)), 8)
+    assert (products.contraction, products.multiply_adds) == ("input-output", 5 * 900 * 7 // 8)
+    assert (blocks.contraction, blocks.multiply_adds) == ("per-sample", 360 + 432)
+    assert (rows.contraction, rows.multiply_adds) == ("rows", 360 + 432)
+    assert [option.kept_rows for option in (products, blocks, rows)] == [False, False, True]
+    assert rows.workspace_bytes == 8 * 6 * 12
+    # The shorter of both sides is a row of a block.
+    assert blocks.workspace_bytes == 8 * 6 * 3
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -218,14 +255,14 @@ def test_wide_linear_stays_far_below_the_jacobian() -> None:
 
 
 def test_registry_lists_what_is_tested() -> None:
-    from engines.autogram.rules import RULES
-
     seen = set()
     for parameter in CASES:
-        model, x = parameter.values[0].build()
-        graph = read_graph(parameter.values[0].losses(model, x), list(model.parameters()))
-        plan = make_plan(graph, list(model.parameters()))
-        seen |= {graph.nodes[index].name() for index in plan.nodes}
+        # The same layer can be another node in another dtype.
+        for dtype in (torch.float64, torch.float32):
+            model, x = parameter.values[0].build(dtype)
+            graph = read_graph(parameter.values[0].losses(model, x), list(model.parameters()))
+            plan = make_plan(graph, list(model.parameters()))
+            seen |= {graph.nodes[index].name() for index in plan.nodes}
     assert seen == set(RULES)
 
 
