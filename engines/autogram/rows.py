@@ -94,6 +94,7 @@ def write_rows(
             losses,
             objectives,
             reading,
+            tracked.parameters,
             dtype,
             lambda parameter: target(columns[parameter]),
             retain_graph=retain_graph or bool(left) or not reading.certain,
@@ -127,6 +128,7 @@ def _run(
     losses: Tensor,
     objectives: Objectives,
     reading: Reading,
+    parameters: Sequence[Tensor],
     dtype: torch.dtype,
     target: Target,
     *,
@@ -138,6 +140,9 @@ def _run(
     names = {id(s): _contraction(s, objectives, rates) for task in tasks for s in task.shares}
     ones = torch.ones(objectives.samples, dtype=losses.dtype, device=losses.device)
     like = torch.empty(0, dtype=dtype, device=losses.device)
+    for parameter, size in _read_in_parts(tasks).items():
+        if size < len(parameters[parameter]):
+            target(parameter).zero_()  # what is in no part
     unfinished: set[int] = set()
     for loss in range(objectives.losses):
         rows = _rows_of(objectives, loss)
@@ -157,6 +162,17 @@ def _run(
         )
         unfinished.update(filling.unfinished())
     return unfinished
+
+
+def _read_in_parts(tasks: Sequence[Task]) -> dict[int, int]:
+    """Rows that are read at all, of the parameters that are read in parts."""
+    found: dict[int, int] = {}
+    for task in tasks:
+        for member in task.group.members:
+            if member.rows is not None:
+                start, stop = member.rows
+                found[member.parameter] = found.get(member.parameter, 0) + stop - start
+    return found
 
 
 def _contraction(share: Share, objectives: Objectives, rates: Rates) -> str:
@@ -230,6 +246,9 @@ class _Filling(Accumulation):
                 fills.append((share.rule, parts, factors, self._contractions[id(share)]))
         for number, member in enumerate(task.group.members):
             rows = self._target(member.parameter)
+            if member.rows is not None:
+                width = task.shares[0].parts[number].shape[1:].numel()
+                rows = rows[:, member.rows[0] * width : member.rows[1] * width]
             if not fills:
                 rows.zero_()
             for turn, (rule, parts, factors, name) in enumerate(fills):

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from engines.autogram.rows import write_rows
 from engines.autojac.jacobian import column_count, common_dtype, dense, flattened
+from engines.autojac.memory import fresh
 from engines.autojac.passes import differentiate, retained_gradients_unchanged
 from engines.autojac.rows import Rows
 
@@ -108,7 +108,7 @@ def build_batched_jacobian(
     device = inputs[0].device if inputs else batch.losses.device
     widths = [column_count(entry) for entry in inputs]
     # Every column is written once: zeros would be written in vain.
-    jacobian = torch.empty(len(rows), sum(widths), dtype=common_dtype(inputs), device=device)
+    jacobian = fresh((len(rows), sum(widths)), common_dtype(inputs), device)
     columns = jacobian.split(widths, dim=1) if inputs else ()
     left = _write_ruled(batch, inputs, columns.__getitem__, retain_graph)
     for index in left:
@@ -155,8 +155,7 @@ def build_batched_jacobians(
     def block(index: int) -> Tensor:
         entry = inputs[index]
         if index not in found:
-            shape = (len(rows), *entry.shape)
-            found[index] = torch.empty(shape, dtype=entry.dtype, device=entry.device)
+            found[index] = fresh((len(rows), *entry.shape), entry.dtype, entry.device)
         return found[index]
 
     left = _write_ruled(

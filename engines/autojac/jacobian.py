@@ -6,6 +6,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from engines.autojac.memory import fresh
 from engines.autojac.passes import differentiate
 from engines.autojac.rows import Rows
 
@@ -36,7 +37,7 @@ def build_jacobian(
     """
     device = inputs[0].device if inputs else rows.outputs[0].device
     width = sum(map(column_count, inputs))
-    jacobian = torch.zeros(len(rows), width, dtype=common_dtype(inputs), device=device)
+    jacobian = fresh((len(rows), width), common_dtype(inputs), device).zero_()
     columns = jacobian.split([column_count(entry) for entry in inputs], dim=1) if inputs else ()
 
     def write(index: int, start: int, gradient: Tensor) -> None:
@@ -76,7 +77,7 @@ def build_jacobians(
     found: dict[int, Tensor] = {}
 
     def zeros(entry: Tensor) -> Tensor:
-        return torch.zeros(len(rows), *entry.shape, dtype=entry.dtype, device=entry.device)
+        return fresh((len(rows), *entry.shape), entry.dtype, entry.device).zero_()
 
     def write(index: int, start: int, gradient: Tensor) -> None:
         if index not in found:

@@ -122,6 +122,19 @@ def record(monkeypatch: pytest.MonkeyPatch) -> Record:
             kept.gramians.append((found, reference_gramian(output, kept.parameters)))
             return found
 
+        def backward(
+            self,
+            losses: Tensor,
+            weighting: Callable[[Tensor], Tensor],
+            retain_graph: bool = False,
+        ) -> engines.autogram.GramianStep:
+            expected = reference_gramian(losses, kept.parameters)
+            jacobian = reference_jacobian(losses, kept.parameters).double()
+            step = super().backward(losses, weighting, retain_graph)
+            kept.gramians.append((step.gramian, expected))
+            kept.steps.append((jacobian, step.weights.double()))
+            return step
+
     def backward(losses: Tensor, gradient: Tensor | None = None, **options: Any) -> None:
         assert gradient is not None
         assert gradient.shape == losses.shape
@@ -190,6 +203,20 @@ def check_mixed_precision(namespace: Namespace, record: Record) -> None:
     assert_falls(namespace["history"])
 
 
+def check_float16(namespace: Namespace, record: Record) -> None:
+    assert namespace["outputs"].dtype == torch.float16
+    skipped = 40 - len(namespace["history"])
+    assert skipped > 0
+    assert namespace["scaler"].get_scale() == 2.0 ** (30 - skipped)
+    # Autograd makes weight gradients in float16, which may leave its range where ours do not.
+    finite = [pair for pair in record.gramians if bool(pair[1].isfinite().all())]
+    assert finite
+    for found, expected in finite:
+        assert_close(found, expected, torch.float16)
+    assert all(bool(p.grad.isfinite().all()) for p in record.parameters)
+    assert_falls(namespace["history"])
+
+
 def check_micro_batches(namespace: Namespace, record: Record) -> None:
     assert len(record.steps) == 10 * namespace["parts"]
     assert_steps_are_exact(record, passes=namespace["parts"])
@@ -227,6 +254,7 @@ CHECKS: dict[str, Callable[[Namespace, Record], None]] = {
     "Several tasks per sample": check_tasks_per_sample,
     "Part of a model": check_part,
     "Mixed precision": check_mixed_precision,
+    "Mixed precision in float16": check_float16,
     "Micro-batches": check_micro_batches,
     "Monitoring": check_monitoring,
     "A recurrent network": check_recurrent,

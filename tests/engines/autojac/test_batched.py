@@ -259,6 +259,17 @@ def test_what_autograd_never_delivers_is_zero(model: nn.Module, x: Tensor) -> No
     assert not model[0].weight.jac.any()
 
 
+@pytest.mark.parametrize("last", [8, 12])
+def test_parameters_that_are_read_in_parts(last: int, x: Tensor) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(4, 12).double()
+    keys, values = layer.weight[:4], layer.weight[4:last]
+    losses = (torch.tanh(x @ keys.T) @ values.T + layer.bias[:last].sum()).square().sum(1)
+    found, expected = _both(losses, layer)
+    assert_close(found, expected)
+    assert found.shape == (6, 60)
+
+
 def test_results_are_added_to_what_is_there(model: nn.Module, x: Tensor) -> None:
     losses = model(x).square().sum(1)
     expected = reference_jacobian(losses, model.parameters())

@@ -32,10 +32,12 @@ FIRST: dict[str, dict[str, Any]] = {
     "jac": {"outputs": REQUIRED, "inputs": REQUIRED},
     "jac_to_grad": {"tensors": REQUIRED, "aggregator": REQUIRED},
 }
+# What no release of theirs has.
+OURS: dict[str, dict[str, Any]] = {"backward": {"modules": None, "batch_dim": None}}
 # Releases 0.9 and later: the rest by name only, the first argument of three of them by position
 # only. Names that both generations have are in the table above.
 LATER: dict[str, dict[str, Any]] = {
-    "backward": {"jac_tensors": None},
+    "backward": {"jac_tensors": None} | OURS["backward"],
     "mtl_backward": {"grad_tensors": None},
     "jac": {"jac_outputs": None, "retain_graph": False, "parallel_chunk_size": None},
     "jac_to_grad": {"retain_jac": False, "optimize_gramian_computation": False},
