@@ -181,7 +181,8 @@ class Engine:
             weighted sum added to its `.grad`, as autograd adds it: hooks on parameters run.
 
         Raises:
-            TypeError: As `compute_gramian`, or the weighting cannot be called or returns no tensor.
+            TypeError: As `compute_gramian`, or the weighting cannot be called or returns no tensor
+                of real numbers.
             ValueError: As `compute_gramian`, or the weights have another shape.
             UnsupportedGraphError: As `compute_gramian`.
             BatchMixedError: As `compute_gramian`.
@@ -227,7 +228,8 @@ class Engine:
             )
             total = (total + total.T).div_(2)
         gramian = objectives.generalized(total)
-        weights = _as_weights(weighting(gramian), losses)
+        # A copy, as a weighting may write to what it is given.
+        weights = _as_weights(weighting(gramian.clone()), losses)
         with _reading(losses):
             finish_step(
                 losses,
@@ -355,6 +357,11 @@ def _as_weights(weights: Tensor, losses: Tensor) -> Tensor:
         raise TypeError(
             f"got {type(weights).__name__} from the weighting, expected a tensor of weights; pass "
             "a weighting, not an aggregator."
+        )
+    if weights.is_complex():
+        raise TypeError(
+            "got complex weights from the weighting, expected real ones; pass a weighting of a "
+            "real Gramian."
         )
     if weights.shape != losses.shape:
         raise ValueError(

@@ -108,13 +108,14 @@ class Reader:
             UnsupportedGraphError: The graph has a re-entrant checkpoint.
         """
         walked = walk(output, tracked.parameters)
+        leaves = tuple([leaf for leaf in walked.leaves if leaf.requires_grad])
         key = self._key(walked, objectives, labels, dtype, fused)
         found = None if key is None else self._kept.get(key)
         if found is not None:
-            reading = self._again(found, walked, tracked)
+            reading = self._again(found, walked, leaves, tracked)
             if reading is not None:
                 return reading
-        reading = self._read(output, objectives, tracked, labels, dtype, walked.leaves, fused)
+        reading = self._read(output, objectives, tracked, labels, dtype, leaves, fused)
         if key is not None and reading.certain:
             if len(self._kept) >= _MOST_KEPT:
                 self._kept.pop(next(iter(self._kept)))
@@ -146,7 +147,9 @@ class Reader:
             return None
         return key
 
-    def _again(self, kept: _Kept, walked: Walked, tracked: Tracked) -> Reading | None:
+    def _again(
+        self, kept: _Kept, walked: Walked, leaves: tuple[Tensor, ...], tracked: Tracked
+    ) -> Reading | None:
         """Apply a reading to another graph of the same structure, None if something is new."""
         if any(parameter._backward_hooks for parameter in tracked.parameters):
             return None
@@ -169,7 +172,7 @@ class Reader:
             known.splits,
             known.separation,
             known.certain,
-            walked.leaves,
+            leaves,
         )
 
     def _read(

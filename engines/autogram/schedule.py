@@ -144,9 +144,11 @@ class Task:
     @property
     def passing_bytes(self) -> int:
         """Workspace that is free again afterwards."""
-        if self.keep == "rows":
-            return 0
-        return max(share.option.workspace_bytes for share in self.shares)
+        kept = self.keep == "rows"
+        return max(
+            share.option.workspace_bytes - (share.option.rows_bytes if kept else 0)
+            for share in self.shares
+        )
 
 
 @dataclass(frozen=True)
@@ -283,7 +285,7 @@ def _choices(
             if not allowed:
                 return None
             shares.append(_share(rule, columns, parts, allowed, priced, budget))
-        rows = sum(share.option.workspace_bytes for share in shares)
+        rows = sum(share.option.rows_bytes for share in shares)
         kept = {"rows": rows, "factors": held, "nothing": 0}[keep]
         return Task(group, tuple(shares), keep, kept)
 
@@ -318,16 +320,18 @@ def _share(
 
 
 def _refuse_excess(tasks: Sequence[Task], budget: Budget) -> None:
-    """Raise if a task needs more than the caller allows."""
-    for task in tasks:
-        for share in task.shares:
-            needed = share.option.workspace_bytes
-            if budget.strict and needed > budget.workspace_bytes:
-                raise MemoryCapError(
-                    f"got memory_cap={budget.total_bytes:,}, expected at least {needed:,} bytes, "
-                    f"which the {share.rule.name} rule needs for a parameter of shape "
-                    f"{tuple(share.parts[0].shape)}; raise the cap or leave it out."
-                )
+    """Raise if a task needs more than the caller allows, and say what the largest needs."""
+    shares = [share for task in tasks for share in task.shares]
+    if not budget.strict or not shares:
+        return
+    largest = max(shares, key=lambda share: share.option.workspace_bytes)
+    needed = largest.option.workspace_bytes
+    if needed > budget.workspace_bytes:
+        raise MemoryCapError(
+            f"got memory_cap={budget.total_bytes:,}, expected at least {needed:,} bytes, which the "
+            f"{largest.rule.name} rule needs for a parameter of shape "
+            f"{tuple(largest.parts[0].shape)}; raise the cap or leave it out."
+        )
 
 
 def predicted(option: Option, rates: Rates, fused: bool) -> float:

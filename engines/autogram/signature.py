@@ -72,7 +72,7 @@ def walk(output: Tensor, parameters: Sequence[Tensor]) -> Walked:
             entry += [None] if nested else [tuple(known.shape), known.dtype, known.device]
         kind = type(node)
         for each in _SETTINGS[kind] if kind in _SETTINGS else _settings(node):
-            value = getattr(node, each)
+            value = getattr(node, each, None)
             entry.append(tuple(value) if type(value) is list else value)
         seen.append(tuple(entry))
     return Walked(tuple(nodes), tuple(seen), tuple(leaves))

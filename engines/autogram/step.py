@@ -1,6 +1,6 @@
 """The second half of a fused step: from weights to gradients."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
@@ -67,12 +67,27 @@ def finish_step(
         reached, gradients, hooked = differentiate_rest(
             losses, weights, rest, retain_graph=retain_graph
         )
+    _make_gradients(reached, gradients, ordered, brought, parameters, served)
+    if hooked:
+        torch.autograd.backward(losses, weights, inputs=hooked, retain_graph=retain_graph)
+    deposit(reached, gradients)
+
+
+def _make_gradients(
+    reached: list[Tensor],
+    gradients: list[Tensor],
+    weights: Tensor,
+    brought: Brought,
+    parameters: Sequence[Tensor],
+    served: Collection[int],
+) -> None:
+    """Append the served parameters and their gradients; nothing else keeps the gradients."""
     parts: dict[int, Tensor] = {}
     while brought.weighted:
         members, make = brought.weighted.pop()
-        if served.isdisjoint([member.parameter for member in members]):
+        if not any(member.parameter in served for member in members):
             continue
-        for member, gradient in zip(members, make(ordered), strict=True):
+        for member, gradient in zip(members, make(weights), strict=True):
             parameter = parameters[member.parameter]
             if member.parameter not in served:
                 continue
@@ -87,7 +102,3 @@ def finish_step(
             rows = parts[member.parameter][slice(*member.rows)]
             rows.copy_(as_gradient(rows, gradient))
         del make  # and with it what it kept
-    if hooked:
-        torch.autograd.backward(losses, weights, inputs=hooked, retain_graph=retain_graph)
-    del parts  # so that parameters can take their gradients over
-    deposit(reached, gradients)

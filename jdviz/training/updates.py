@@ -64,17 +64,15 @@ def differentiator(config: RunConfig, model: nn.Module) -> Callable[[Tensor], Up
 
 
 class _GramianFirst:
-    """Computes the Gramian, then differentiates the weighted losses."""
+    """Computes the Gramian, and from what it is made of the weighted gradient."""
 
     def __init__(self, engine: Engine, weighting: Weighting) -> None:
         self._engine = engine
         self._weighting = weighting
 
     def __call__(self, losses: Tensor) -> Update:
-        gramian = self._engine.compute_gramian(losses)
-        weights = self._weighting(gramian)
-        losses.backward(weights)
-        return _weighted(gramian, weights)
+        step = self._engine.backward(losses, self._weighting)
+        return _weighted(step.gramian, step.weights)
 
 
 class _JacobianFirst:

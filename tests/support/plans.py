@@ -9,7 +9,7 @@ import pytest
 
 from engines.autogram import reading
 from engines.autogram.graph import Graph
-from engines.autogram.schedule import Schedule, Share, Task, known_bytes
+from engines.autogram.schedule import Keep, Schedule, Share, Task, known_bytes
 
 # Chooses among the ways to treat a task, given its number and them.
 Choose = Callable[[int, list[Task]], Task]
@@ -32,7 +32,7 @@ def ways(graph: Graph, task: Task, losses: int, *, fused: bool) -> list[Task]:
             size = losses * sum(known_bytes(graph, index) for index in task.group.nodes)
             if rows:
                 size = sum(option.workspace_bytes for option in chosen)
-            keep = "rows" if rows else "factors"
+            keep: Keep = "rows" if rows else "factors"
             found.append(replace(task, shares=shares, keep=keep, kept_bytes=size))
     return found
 

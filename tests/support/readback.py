@@ -46,9 +46,9 @@ class NoReadBack(TorchDispatchMode):
         name = function.overloadpacket.__name__
         if name in _SYNCHRONISING:
             raise ReadBackError(name)
-        if name in ("index", "index_put", "index_put_"):
-            if any(isinstance(i, Tensor) and i.dtype == torch.bool for i in arguments[1]):
-                raise ReadBackError(f"{name} by a mask")
+        indexed = name in ("index", "index_put", "index_put_")
+        if indexed and any(isinstance(i, Tensor) and i.dtype == torch.bool for i in arguments[1]):
+            raise ReadBackError(f"{name} by a mask")
         return function(*arguments, **(named or {}))
 
 

@@ -52,6 +52,7 @@ def assert_same_gradients(
     found: Sequence[Tensor | None],
     expected: Sequence[Tensor | None],
     dtype: torch.dtype = torch.float64,
+    cancelled: float = _CANCELLED,
 ) -> None:
     """The same leaves have gradients, of the same kind, shape and numbers."""
     whole = max(
@@ -65,7 +66,7 @@ def assert_same_gradients(
         assert kinds[0] == kinds[1], f"leaf {index}"
         one, other = one.to_dense(), other.to_dense()
         error = float((one - other).abs().double().norm())
-        allowed = RELATIVE[dtype] * max(float(other.abs().double().norm()), _CANCELLED * whole)
+        allowed = RELATIVE[dtype] * max(float(other.abs().double().norm()), cancelled * whole)
         assert error <= allowed, f"leaf {index}: {error:.2e} > {allowed:.2e}"
 
 

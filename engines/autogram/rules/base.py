@@ -85,8 +85,8 @@ class Option:
         multiply_adds: Of the Gramian's share.
         moved_bytes: Read and written beside the operands of products.
         calls: Operations of torch.
-        workspace_bytes: The least it needs beside its operands.
-        kept_rows: Whether the weighted gradient is made of the rows; else of X and D.
+        workspace_bytes: The least it needs beside its operands, rows that are kept included.
+        rows_bytes: Size of the rows if the weighted gradient is made of them; 0 if of X and D.
         gradient_multiply_adds: Of the weighted gradient.
         gradient_moved_bytes: Read and written for it.
         throughput: Share of the product rate that its products reach.
@@ -97,10 +97,15 @@ class Option:
     moved_bytes: int
     calls: int
     workspace_bytes: int
-    kept_rows: bool
+    rows_bytes: int
     gradient_multiply_adds: int
     gradient_moved_bytes: int
     throughput: float = 1.0
+
+    @property
+    def kept_rows(self) -> bool:
+        """Whether the weighted gradient is made of rows."""
+        return self.rows_bytes > 0
 
     def plus(self, other: "Option") -> "Option":
         """Join with what the same nodes cost for another parameter.
@@ -116,9 +121,11 @@ class Option:
             multiply_adds=self.multiply_adds + other.multiply_adds,
             moved_bytes=self.moved_bytes + other.moved_bytes,
             calls=self.calls + other.calls,
-            workspace_bytes=self.workspace_bytes + other.workspace_bytes
-            if self.kept_rows
-            else max(self.workspace_bytes, other.workspace_bytes),
+            workspace_bytes=max(
+                self.workspace_bytes + (other.rows_bytes if self.kept_rows else 0),
+                other.workspace_bytes + self.rows_bytes,
+            ),
+            rows_bytes=self.rows_bytes + other.rows_bytes if self.kept_rows else 0,
             gradient_multiply_adds=self.gradient_multiply_adds + other.gradient_multiply_adds,
             gradient_moved_bytes=self.gradient_moved_bytes + other.gradient_moved_bytes,
         )
@@ -411,13 +418,14 @@ def part_of(role: Role, parts: Sequence[Part]) -> Part | None:
     return None
 
 
-def rows_option(counts: Counts, entries: int, building: int) -> Option:
+def rows_option(counts: Counts, entries: int, building: int, passing: int = 0) -> Option:
     """Price of building the gradients row by row and multiplying them.
 
     Args:
         counts: Samples and objectives.
         entries: Of the parameter.
         building: Entries of D and X that the gradients of all objectives read.
+        passing: Entries of what is made on the way and freed again.
 
     Returns:
         The price.
@@ -428,8 +436,8 @@ def rows_option(counts: Counts, entries: int, building: int) -> Option:
         multiply_adds=m * m * entries,
         moved_bytes=size * (building + 2 * m * entries),
         calls=4,
-        workspace_bytes=size * m * entries,
-        kept_rows=True,
+        workspace_bytes=size * (m * entries + passing),
+        rows_bytes=max(1, size * m * entries),
         gradient_multiply_adds=m * entries,
         gradient_moved_bytes=size * m * entries,
     )

@@ -76,12 +76,15 @@ class BroadcastRule(Rule):
         self, nodes: Sequence[Node], parts: Sequence[Part], counts: Counts
     ) -> tuple[Option, ...]:
         """See `Rule.options`: only "rows"."""
-        read = counts.losses * sum(math.prod(output_shape(node)) for node in nodes)
-        return (
-            reduce(
-                Option.plus, (rows_option(counts, part.shape.numel(), 2 * read) for part in parts)
-            ),
-        )
+        entries = [math.prod(output_shape(node)) for node in nodes]
+        read = counts.losses * sum(entries)
+        options = []
+        for part in parts:
+            # A scale is multiplied with what it scaled, normalised anew perhaps.
+            scaled = [n for n, role in zip(entries, part.roles, strict=True) if role == "scale"]
+            passing = (counts.losses + 2) * max(scaled, default=0)
+            options.append(rows_option(counts, part.shape.numel(), 2 * read, passing))
+        return (reduce(Option.plus, options),)
 
     def accumulate(
         self,

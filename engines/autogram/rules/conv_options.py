@@ -61,7 +61,7 @@ def conv_options(
         moved_bytes=size * (3 * rows + 2 * operands),
         calls=(_CALLS_OF_A_CONVOLUTION + 4) * cuts * counts.losses * uses,
         workspace_bytes=size * m * (entries // max(groups, weight[0])),
-        kept_rows=False,
+        rows_bytes=0,
         gradient_multiply_adds=products,
         gradient_moved_bytes=size * (2 * operands + entries),
         throughput=narrow * few,
@@ -103,7 +103,7 @@ def _kept(option: Option, contraction: str, rows: int, itemsize: int) -> Option:
     return replace(
         option,
         contraction=contraction,
-        kept_rows=True,
+        rows_bytes=max(1, itemsize * rows),
         workspace_bytes=itemsize * rows,
         gradient_multiply_adds=rows,
         gradient_moved_bytes=itemsize * rows,

@@ -83,7 +83,7 @@ class EmbeddingRule(Rule):
                 moved_bytes=size * (3 * read + 2 * m * occurring * columns),
                 calls=8 + 5 * blocks,
                 workspace_bytes=size * min(m * columns * occurring, BLOCK_BYTES // size),
-                kept_rows=False,
+                rows_bytes=0,
                 gradient_multiply_adds=0,
                 gradient_moved_bytes=size * (3 * read + table * columns),
             ),

@@ -1,9 +1,7 @@
-"""Reference tests of readings that are kept: what changes unseen between two calls of one engine."""
+"""Reference tests of readings that are kept: what changes unseen between calls of one engine."""
 
 import gc
-import threading
 import weakref
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,64 +11,22 @@ from torch.utils.checkpoint import checkpoint
 
 from engines.autogram import Engine, reading
 from engines.errors import BatchMixedError
-from tests.support.reference import reference_gramian, reference_jacobian
-from tests.support.steps import assert_same_gradients, spread
+from tests.support.reference import reference_gramian
+from tests.support.steps import spread
 from tests.support.tolerances import assert_close
+from tests.support.watched import Watched
 
 both_modes = pytest.mark.parametrize("batch_dim", [0, None])
-# What a call leaves behind may help the next one, so each form is tried without the other.
-both_forms = pytest.mark.parametrize("fused_only", [False, True])
 
 
 def _draw(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 
 
-class Watched:
-    """An engine whose every call is compared with autograd; says how often it read from scratch."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, batch_dim: int | None, *modules: nn.Module):
-        self.modules, self.batch_dim = modules, batch_dim
-        self.engine = Engine(*modules, batch_dim=batch_dim)
-        self.read = 0
-        inner = reading.Reader._read
-
-        def counted(*arguments: object) -> object:
-            self.read += 1
-            return inner(*arguments)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(reading.Reader, "_read", counted)
-
-    @property
-    def parameters(self) -> list[nn.Parameter]:
-        found = [p for m in self.modules for p in m.parameters() if p.requires_grad]
-        return list({id(p): p for p in found}.values())
-
-    def exact(self, losses: Tensor, *, fused_only: bool = False) -> None:
-        """Compare both forms, the Gramian alone first."""
-        expected = reference_gramian(losses, self.parameters)
-        if not fused_only:
-            assert_close(self.engine.compute_gramian(losses), expected)
-        for parameter in self.parameters:
-            parameter.grad = None
-        losses.backward(spread(expected), retain_graph=True)
-        plain = [p.grad for p in self.parameters]
-        for parameter in self.parameters:
-            parameter.grad = None
-        step = self.engine.backward(losses, lambda _: spread(expected), retain_graph=True)
-        assert_close(step.gramian, expected)
-        assert_same_gradients([p.grad for p in self.parameters], plain)
-
-
 @pytest.fixture
 def pair() -> tuple[nn.Linear, nn.Linear]:
     torch.manual_seed(0)
     return nn.Linear(4, 5).double(), nn.Linear(5, 3).double()
-
-
-def _shrink(gradient: Tensor | None) -> Tensor | None:
-    # By the norm of it all: neither linear nor sample by sample.
-    return None if gradient is None else gradient / (1 + gradient.norm())
 
 
 def test_equal_graphs_are_read_once(
@@ -83,200 +39,6 @@ def test_equal_graphs_are_read_once(
     assert watched.read == 2  # alone and fused
     watched.exact(second(first(_draw(7, 4)).tanh()).square().sum(1))
     assert watched.read == 4
-
-
-def _on_tensor(h: Tensor) -> Tensor:
-    h.register_hook(_shrink)
-    return h
-
-
-def _on_node(h: Tensor) -> Tensor:
-    h.grad_fn.register_hook(lambda sent, _: tuple(_shrink(g) for g in sent))
-    return h
-
-
-def _before_node(h: Tensor) -> Tensor:
-    h.grad_fn.register_prehook(lambda gradients: tuple(_shrink(g) for g in gradients))
-    return h
-
-
-CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
-    "tensor": _on_tensor,
-    "node": _on_node,
-    "before the node": _before_node,
-    "both": lambda h: _on_node(_on_tensor(h)),
-}
-
-
-@both_modes
-@both_forms
-@pytest.mark.parametrize("where", ["first", "middle", "losses", "weight"])
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_hook_in_the_third_step(
-    change: str,
-    where: str,
-    fused_only: bool,
-    batch_dim: int | None,
-    pair: tuple[nn.Linear, nn.Linear],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    first, second = pair
-    watched = Watched(monkeypatch, batch_dim, first, second)
-    for step in range(4):
-        hook = CHANGES[change] if step == 2 else lambda h: h
-        weight = first.weight.T
-        weight = hook(weight) if where == "weight" else weight
-        h = torch.addmm(first.bias, _draw(6, 4), weight)
-        h = hook(h) if where == "first" else h
-        h = h.tanh()
-        h = hook(h) if where == "middle" else h
-        losses = second(h).square().sum(1)
-        watched.exact(hook(losses) if where == "losses" else losses, fused_only=fused_only)
-
-
-@both_modes
-@pytest.mark.parametrize("number", [0, 1, 2])
-@pytest.mark.parametrize("hooked", [0, 1, 2])
-def test_a_hook_on_one_of_several_results(
-    number: int,
-    hooked: int,
-    batch_dim: int | None,
-    pair: tuple[nn.Linear, nn.Linear],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    first, second = pair
-    watched = Watched(monkeypatch, batch_dim, first, second)
-    for step in range(3):
-        results = second(first(_draw(6, 4)).tanh()).square().unbind(1)
-        if step == 2:
-            results[hooked].register_hook(lambda g: None if g is None else g.cumsum(0))
-        watched.exact(results[number])
-
-
-@both_modes
-@both_forms
-def test_a_hook_on_a_graph_that_was_there_before(
-    fused_only: bool,
-    batch_dim: int | None,
-    pair: tuple[nn.Linear, nn.Linear],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    first, second = pair
-    watched = Watched(monkeypatch, batch_dim, first, second)
-    old = first(_draw(6, 4)).tanh()
-    old.register_hook(_shrink)
-    for _ in range(2):
-        watched.exact(second(first(_draw(6, 4)).tanh()).square().sum(1), fused_only=fused_only)
-    watched.exact(second(old).square().sum(1), fused_only=fused_only)
-    watched.exact(second(old * 1).square().sum(1), fused_only=fused_only)
-
-
-@both_modes
-@both_forms
-@pytest.mark.parametrize("operations", [0, 20_000])
-def test_a_graph_of_another_thread(
-    operations: int,
-    fused_only: bool,
-    batch_dim: int | None,
-    pair: tuple[nn.Linear, nn.Linear],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # Nodes are numbered thread by thread, so numbers do not say which one is older.
-    first, second = pair
-    watched = Watched(monkeypatch, batch_dim, first, second)
-
-    def plain() -> Tensor:
-        return second(first(_draw(6, 4)).tanh()).square().sum(1)
-
-    watched.exact(plain(), fused_only=fused_only)
-    made: list[Tensor] = []
-
-    def work() -> None:
-        for _ in range(operations):
-            first.bias * 1  # noqa: B018 - it makes a node
-        h = first(_draw(6, 4)).tanh()
-        h.register_hook(_shrink)
-        made.append(second(h).square().sum(1))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    watched.exact(plain(), fused_only=fused_only)
-    watched.exact(made[0], fused_only=fused_only)
-
-
-@both_modes
-@both_forms
-def test_a_graph_of_another_thread_with_the_same_numbers(
-    fused_only: bool,
-    batch_dim: int | None,
-    pair: tuple[nn.Linear, nn.Linear],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    first, second = pair
-    watched = Watched(monkeypatch, batch_dim, first, second)
-
-    def plain() -> Tensor:
-        return second(first(_draw(6, 4)).tanh()).square().sum(1)
-
-    watched.exact(plain(), fused_only=fused_only)
-    ahead = torch.autograd._get_sequence_nr() + 2000
-    made: list[Tensor] = []
-
-    def work() -> None:
-        while torch.autograd._get_sequence_nr() < ahead:
-            first.bias * 1  # noqa: B018 - it makes a node
-        h = first(_draw(6, 4)).tanh()
-        h.register_hook(_shrink)
-        made.append(second(h).square().sum(1))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    watched.exact(plain(), fused_only=fused_only)
-    while torch.autograd._get_sequence_nr() < ahead + 100:
-        first.bias * 1  # noqa: B018 - it makes a node
-    watched.exact(made[0], fused_only=fused_only)
-
-
-def test_engines_called_from_several_threads(pair: tuple[nn.Linear, nn.Linear]) -> None:
-    first, second = pair
-    engine = Engine(first, second, batch_dim=0)
-    parameters = [*first.parameters(), *second.parameters()]
-    inputs = [_draw(6, 4) for _ in range(24)]
-    failures: list[BaseException] = []
-
-    def work(own: list[Tensor], hook: bool) -> None:
-        try:
-            for x in own:
-                h = first(x).tanh()
-                if hook:
-                    h.register_hook(_shrink)
-                losses = second(h).square().sum(1)
-                found = engine.compute_gramian(losses)
-                assert_close(found, reference_gramian(losses, parameters))
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=work, args=(inputs[n::3], n == 1)) for n in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
-
-
-@both_modes
-def test_a_hook_on_a_parameter_in_the_third_step(
-    batch_dim: int | None, pair: tuple[nn.Linear, nn.Linear], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = pair
-    watched = Watched(monkeypatch, batch_dim, first, second)
-    for step in range(4):
-        handle = first.weight.register_hook(_shrink) if step == 2 else None
-        watched.exact(second(first(_draw(6, 4)).tanh()).square().sum(1))
-        if handle is not None:
-            handle.remove()
 
 
 @both_modes
@@ -514,21 +276,3 @@ def test_nothing_of_a_graph_outlives_the_call() -> None:
     gc.collect()
     assert [ref() for ref in kept] == [None] * 2
     assert freed == [1]
-
-
-def test_weights_of_a_hooked_step_are_those_of_the_rows() -> None:
-    # A linear hook in the third step: gradients are weighted sums of rows all the same.
-    torch.manual_seed(0)
-    first, second = nn.Linear(4, 5).double(), nn.Linear(5, 3).double()
-    engine = Engine(first, second, batch_dim=0)
-    for step in range(3):
-        h = first(_draw(6, 4)).tanh()
-        if step == 2:
-            h.register_hook(lambda gradient: 3 * gradient)
-        losses = second(h).square().sum(1)
-        rows = reference_jacobian(losses, [*first.parameters(), *second.parameters()])
-        first.zero_grad()
-        second.zero_grad()
-        found = engine.backward(losses, spread)
-        grads = [p.grad.flatten() for m in (first, second) for p in m.parameters()]
-        assert_close(torch.cat(grads), found.weights @ rows)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from engines.autogram import Engine
 from engines.autogram.rules import RULES
+from engines.autogram.rules.contraction import product_options
 from tests.structure.sources import ROOT
 from tests.support.allocations import peak_bytes
 from tests.support.cases import CASES, Case, TiedHead
@@ -48,12 +49,26 @@ def test_the_block_of_the_general_path_is_foreseen() -> None:
 
 
 def test_predictions_follow_the_dtype() -> None:
+    # A machine's rates differ from dtype to dtype, so another option may be chosen.
+    left, right = torch.Size((1, 4, 2, 512)), torch.Size((1, 4, 2, 64))
+    single, double = (product_options(left, right, itemsize) for itemsize in (4, 8))
+    for one, other in zip(single, double, strict=True):
+        assert one.contraction == other.contraction
+        assert one.multiply_adds == other.multiply_adds
+        assert 2 * one.workspace_bytes == other.workspace_bytes
+        assert 2 * one.moved_bytes == other.moved_bytes
     layer = nn.Linear(64, 512)
     x = torch.randn(4, 2, 64)
-    single = Engine(layer, batch_dim=0).explain(layer(x).square().sum((1, 2)))
-    layer.double()
-    double = Engine(layer, batch_dim=0).explain(layer(x.double()).square().sum((1, 2)))
-    assert [2 * p.workspace_bytes for p in single] == [p.workspace_bytes for p in double]
+    for dtype, options in ((torch.float32, single), (torch.float64, double)):
+        layer.to(dtype)
+        losses = layer(x.to(dtype)).square().sum((1, 2))
+        weight = Engine(layer, batch_dim=0).explain(losses)[-1]
+        (option,) = (o for o in options if o.contraction == weight.contraction)
+        # Rows of the bias are kept beside those of the weight, or freed before its blocks.
+        beside = 4 * 512 * dtype.itemsize
+        together = option.workspace_bytes + beside
+        larger = max(option.workspace_bytes, beside)
+        assert weight.workspace_bytes == (together if option.kept_rows else larger)
 
 
 def test_the_page_lists_the_rules() -> None:

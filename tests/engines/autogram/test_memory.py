@@ -129,7 +129,7 @@ def test_what_a_gramian_takes_beside_its_pass(name: str, monkeypatch: pytest.Mon
     def silent(*arguments: object, **named: object) -> None:
         listed = list(arguments)
         listed[4] = lambda *_: None
-        inner(*listed, **named)  # type: ignore[arg-type]
+        inner(*listed, **named)
 
     with monkeypatch.context() as patched:
         patched.setattr(passes, "sweep", silent)
@@ -171,7 +171,7 @@ def test_what_is_planned_fits_together(
     inner = Reader._read
 
     def watched(*arguments: object) -> object:
-        found = inner(*arguments)  # type: ignore[arg-type]
+        found = inner(*arguments)
         schedules.append(found.schedule)
         return found
 

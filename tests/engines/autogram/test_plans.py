@@ -35,7 +35,7 @@ class Expected:
 
     def _gradients(self, call: object) -> list[Tensor | None]:
         self.model.zero_grad()
-        call()  # type: ignore[operator]
+        call()
         return [p.grad for p in self.model.parameters()]
 
     def compare(self, *, gramian: bool = True, memory_cap: int | None = None) -> None:
@@ -151,15 +151,17 @@ def test_any_cap_is_exact_or_refused(case: Case, form: str) -> None:
     model, x = case.build()
     losses = _several(model, case, x) if form.startswith("two") else case.losses(model, x)
     expected = Expected(model, losses, None if form == "batch" else 0)
-    refused = []
+    refused, said = [], []
     for cap in CAPS:
         model.zero_grad()
         try:
             expected.compare(memory_cap=cap)
         except MemoryCapError as error:
             refused.append(cap)
-            assert f"memory_cap={cap:,}" in str(error)
+            said.append(str(error))
             assert all(p.grad is None for p in model.parameters())
+    for cap, words in zip(refused, said, strict=True):
+        assert f"memory_cap={cap:,}" in words
     # What fits once fits with more, and everything here fits at last.
     assert refused == CAPS[: len(refused)]
     assert 10**9 not in refused
@@ -195,8 +197,8 @@ def test_equal_plans_give_equal_bits() -> None:
     model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(64, 5))
     x = torch.randn(8, 2, 6, 6)
     found = []
-    for fresh in (True, True, False, False):
-        engine = Engine(model, batch_dim=0) if fresh else engine
+    kept = Engine(model, batch_dim=0)
+    for engine in (Engine(model, batch_dim=0), kept, kept, kept):
         model.zero_grad()
         step = engine.backward(model(x).square().sum(1), spread)
         found.append([step.gramian, step.weights, *(p.grad for p in model.parameters())])

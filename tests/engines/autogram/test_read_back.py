@@ -64,7 +64,9 @@ def test_every_plan_without_looking(case: Case) -> None:
         losses = case.losses(model, x)
         found: list[Tensor] = []
 
-        def call(_: object, losses: Tensor = losses, engine: Engine = engine) -> None:
+        def call(
+            _: object, losses: Tensor = losses, engine: Engine = engine, found: list[Tensor] = found
+        ) -> None:
             found.append(engine.compute_gramian(losses))
 
         as_on_an_accelerator(call)

@@ -34,13 +34,15 @@ def _scene() -> Scene:
 
 
 @both_modes
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("case", CASES)
-def test_a_step_of_every_case(case: Case, batch_dim: int | None) -> None:
+def test_a_step_of_every_case(case: Case, dtype: torch.dtype, batch_dim: int | None) -> None:
+    # The same layer can be another node in another dtype.
     def make() -> Scene:
-        model, x = case.build()
+        model, x = case.build(dtype)
         return Scene((model,), case.losses(model, x))
 
-    assert_same_step(make, batch_dim)
+    assert_same_step(make, batch_dim, dtype=dtype)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.id)
@@ -368,7 +370,30 @@ def test_what_the_weighting_returns_does_not_carry_a_graph() -> None:
     assert scale.grad is None
 
 
-@pytest.mark.parametrize("wrong", ["shape", "type", "callable", "raises"])
+@both_modes
+def test_a_parameter_frozen_after_the_forward_pass(batch_dim: int | None) -> None:
+    def make() -> Scene:
+        scene = _scene()
+        scene.modules[0][0].weight.requires_grad_(False)
+        return scene
+
+    fused = assert_same_step(make, batch_dim)
+    assert [leaf.grad is None for leaf in fused.everything] == [True, False, False, False]
+
+
+def test_a_weighting_may_write_over_its_gramian() -> None:
+    def weighting(gramian: Tensor) -> Tensor:
+        weights = spread(gramian)
+        gramian.fill_(torch.nan)
+        return weights
+
+    torch.manual_seed(0)
+    scene = _scene()
+    Engine(*scene.modules, batch_dim=0).backward(scene.losses, weighting)
+    assert all(leaf.grad.isfinite().all() for leaf in scene.everything)
+
+
+@pytest.mark.parametrize("wrong", ["shape", "type", "complex", "callable", "raises"])
 def test_wrong_weights_leave_everything_as_it_was(wrong: str) -> None:
     def fails(_: Tensor) -> Tensor:
         raise KeyError("from the weighting")
@@ -376,6 +401,7 @@ def test_wrong_weights_leave_everything_as_it_was(wrong: str) -> None:
     given, error, says = {
         "shape": (lambda g: g.sum(0)[:-1], ValueError, "shape"),
         "type": (lambda g: g.sum(0).tolist(), TypeError, "list from the weighting"),
+        "complex": (lambda g: spread(g) + 0j, TypeError, "complex"),
         "callable": (torch.ones(6), TypeError, "callable"),
         "raises": (fails, KeyError, "from the weighting"),
     }[wrong]
@@ -393,7 +419,7 @@ def test_a_graph_that_is_retained_serves_again() -> None:
     once = [leaf.grad.clone() for leaf in scene.everything]
     engine.backward(scene.losses, spread)
     assert_same_gradients([leaf.grad for leaf in scene.everything], [2 * g for g in once])
-    with pytest.raises(ValueError, match="freed|second time"):
+    with pytest.raises(ValueError, match=r"freed|second time"):
         engine.backward(scene.losses, spread)
     with pytest.raises(RuntimeError, match="second time"):
         scene.losses.sum().backward()

@@ -31,7 +31,7 @@ def _passes(call: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> tupl
 
     def counted(*arguments: object, **named: object) -> None:
         sweeps.append(1)
-        inner(*arguments, **named)  # type: ignore[arg-type]
+        inner(*arguments, **named)
 
     with monkeypatch.context() as patched:
         patched.setattr(passes, "sweep", counted)

@@ -48,8 +48,12 @@ def _pairs(dtype: torch.dtype) -> Pairs:
             expected = reference_gramian(plain, model.parameters())
             yield Engine(wrapped, batch_dim=0).compute_gramian(losses), expected
             losses.backward(weights)
-            found = gradient_of(model.parameters())
-            yield found, weights @ reference_jacobian(plain, model.parameters())
+            exact = weights @ reference_jacobian(plain, model.parameters())
+            yield gradient_of(model.parameters()), exact
+            wrapped.zero_grad()
+            # In one pass: the reducer hears of every parameter all the same.
+            Engine(wrapped, batch_dim=0).backward(losses_of(wrapped, x), lambda _: weights)
+            yield gradient_of(model.parameters()), exact
             wrapped.zero_grad()
 
 

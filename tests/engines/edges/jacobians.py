@@ -216,3 +216,23 @@ def retained(dtype: torch.dtype) -> Pairs:
     yield _rows(model), expected
     assert h.grad is not None
     yield h.grad, by_loss
+
+
+@exact("autojac", "`modules` and `batch_dim`: one loss per sample, `[m, k]` losses")
+def batched_losses(dtype: torch.dtype) -> Pairs:
+    model = mlp(dtype)
+    for losses in (losses_of(model, data(dtype)), model(data(dtype)).square()):
+        expected = reference_jacobian(losses, model.parameters())
+        backward(losses, modules=model, batch_dim=0)
+        yield _rows(model), expected
+        for parameter in model.parameters():
+            delattr(parameter, "jac")
+
+
+@exact("autojac", "`modules` and `batch_dim`: leaves outside the modules", note="row by row")
+def batched_losses_and_other_leaves(dtype: torch.dtype) -> Pairs:
+    model, scale = mlp(dtype), nn.Parameter(torch.ones(4, dtype=dtype))
+    losses = losses_of(model, data(dtype) * scale)
+    expected = reference_jacobian(losses, [scale, *model.parameters()])
+    backward(losses, modules=model, batch_dim=0)
+    yield torch.cat([_rows(nn.ParameterList([scale])), _rows(model)], 1), expected
