@@ -28,6 +28,10 @@ from engines.autogram.rules.registry import register
 from engines.autogram.rules.workspace import Workspace
 
 
+# Products of D and X are made and added up for so many entries at a time: they stay in a cache.
+_BLOCK_ENTRIES = 2**16
+
+
 class BroadcastRule(Rule):
     """Gradients that are sums of D, or of X ∘ D, over the dimensions that a parameter lacks.
 
@@ -82,7 +86,8 @@ class BroadcastRule(Rule):
         for part in parts:
             # A scale is multiplied with what it scaled, normalised anew perhaps.
             scaled = [n for n, role in zip(entries, part.roles, strict=True) if role == "scale"]
-            passing = (counts.losses + 2) * max(scaled, default=0)
+            largest = max(scaled, default=0)
+            passing = largest + min(counts.losses * largest, _BLOCK_ENTRIES)
             options.append(rows_option(counts, part.shape.numel(), 2 * read, passing))
         return (reduce(Option.plus, options),)
 
@@ -122,8 +127,14 @@ class BroadcastRule(Rule):
         kept = [size for dim, size in enumerate(sizes) if dim != factors.axis]
         # Dimensions [k, b, t] come first, then the others in order.
         summed = [2, *(3 + dim for dim, size in enumerate(kept) if size == 1)]
-        products = d * factors.inputs if role == "scale" else d
-        return products.sum(summed).reshape(factors.objectives, -1)
+        if role != "scale":
+            return d.sum(summed).reshape(factors.objectives, -1)
+        x, samples = factors.inputs, d.shape[1]
+        each = max(1, _BLOCK_ENTRIES // max(1, d[:, :1].numel()))
+        blocks = [slice(start, start + each) for start in range(0, samples, each)]
+        sums = [(d[:, block] * x[block]).sum(summed) for block in blocks]
+        rows = sums[0] if len(sums) == 1 else torch.cat(sums, 1)
+        return rows.reshape(factors.objectives, -1)
 
 
 @register("AddBackward0", "ExpandBackward0", "MulBackward0", "SubBackward0")
@@ -243,9 +254,9 @@ class NormRule(BroadcastRule):
             variance = attribute(node, "_saved_running_var").detach().to(dtype)
             rate = (variance + attribute(node, "_saved_eps")).rsqrt()
             sizes = self.aligned(node, mean.shape)
-            return (x - mean.view(sizes)) * rate.view(sizes)
+            return (x - mean.view(sizes)).mul_(rate.view(sizes))
         mean, rate = (attribute(node, f"_saved_result{n}").detach().to(dtype) for n in (1, 2))
         if node.name() == "NativeLayerNormBackward0":
-            return (x - mean) * rate
+            return (x - mean).mul_(rate)
         groups = x.reshape(*mean.shape, -1)
-        return ((groups - mean.unsqueeze(2)) * rate.unsqueeze(2)).view(x.shape)
+        return (groups - mean.unsqueeze(2)).mul_(rate.unsqueeze(2)).view(x.shape)

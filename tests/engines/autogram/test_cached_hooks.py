@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from engines.autogram import Engine
 from tests.support.reference import reference_gramian, reference_jacobian
-from tests.support.steps import spread
+from tests.support.steps import assert_same_gradients, spread
 from tests.support.tolerances import assert_close
 from tests.support.watched import Watched
 
@@ -243,3 +243,34 @@ def test_weights_of_a_hooked_step_are_those_of_the_rows() -> None:
         found = engine.backward(losses, spread)
         grads = [p.grad.flatten() for m in (first, second) for p in m.parameters()]
         assert_close(torch.cat(grads), found.weights @ rows)
+
+
+def test_steps_of_several_threads() -> None:
+    torch.manual_seed(0)
+    models = [nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double() for _ in range(3)]
+    inputs = [_draw(6, 4) for _ in range(10)]
+    expected = []
+    for model in models:
+        for x in inputs:
+            losses = model(x).square().sum(1)
+            losses.backward(spread(reference_gramian(losses, model.parameters())))
+        expected.append([p.grad for p in model.parameters()])
+        model.zero_grad()
+    failures: list[BaseException] = []
+
+    def work(model: nn.Module) -> None:
+        try:
+            engine = Engine(model, batch_dim=0)
+            for x in inputs:
+                engine.backward(model(x).square().sum(1), spread)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(model,)) for model in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    for model, gradients in zip(models, expected, strict=True):
+        assert_same_gradients([p.grad for p in model.parameters()], gradients)

@@ -2,6 +2,8 @@
 
 import gc
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -119,6 +121,47 @@ def test_a_constant_matrix_whose_zeros_change(monkeypatch: pytest.MonkeyPatch) -
     rows = blocks.roll(1, 1)
     rows[5, 11] = rows[5, 0] = 0
     watched.exact((rows @ layer(_draw(12, 4))).square().sum(1))
+
+
+def _written(h: Tensor, start: int) -> Tensor:
+    target = torch.zeros(9, 5, dtype=h.dtype)
+    target[start : start + 6] = h
+    return target[:6]
+
+
+EYE = torch.eye(6, dtype=torch.float64)
+# Of a layer's results [6, 6, 5], or [6, 5] for the first sample's, and what changes between calls.
+VARIANTS: dict[str, tuple[list[object], Callable[[Tensor, Any], Tensor]]] = {
+    "columns of a slice": ([0, 1, 2, 0], lambda h, n: h[0][:, n : n + 2]),
+    "one column": ([0, 1, -1, 0], lambda h, n: h[0][:, n : n + 1 or None]),
+    "rows of a slice": ([0, 1, 2, 0], lambda h, n: h.flatten(0, 1)[n : n + 6]),
+    "every second row": ([0, 1, 0], lambda h, n: h.flatten(0, 1)[n : n + 12 : 2]),
+    "rows in turn": ([0, 1, 5, 0], lambda h, n: h[0].roll(n, 0)),
+    "a reversed dimension": ([0, 1, 0], lambda h, dim: h.flip(dim).flatten(1)),
+    "a sum over one of two": ([1, 0, 1], lambda h, dim: h.tanh().sum(dim)),
+    "a mean over one of two": ([1, 0, 1], lambda h, dim: h.tanh().mean(dim)),
+    "exchanged dimensions": ([(0, 1), (1, 2), (0, 1)], lambda h, d: h.transpose(*d).flatten(1)),
+    "a constant matrix": ([EYE, EYE.flip(0), EYE], lambda h, mix: mix @ h[0]),
+    "a constant matrix on the right": ([EYE, EYE.flip(0), EYE], lambda h, mix: (h[0].T @ mix).T),
+    "rows in another order": ([[0, 1, 2, 3, 4, 5], [5, 3, 1, 0, 2, 4]], lambda h, n: h[0][n]),
+    "a part that is written": ([0, 1, 2, 0], lambda h, n: _written(h[0], n)),
+    "rows that are filled up": ([0, 1, 2], lambda h, n: F.pad(h[0][:4], (0, 0, n, 2 - n))),
+    "the slope of an activation": ([0.1, 0.9, 0.1], lambda h, n: F.leaky_relu(h[0], n)),
+    "a threshold": ([-1.0, 1.0, -1.0], lambda h, n: h[0].clamp(min=n)),
+}
+
+
+@both_modes
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_moves_samples_or_values(
+    variant: str, batch_dim: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(4, 5).double()
+    watched = Watched(monkeypatch, batch_dim, layer)
+    values, losses = VARIANTS[variant]
+    for value in values:
+        watched.exact(losses(layer(_draw(6, 6, 4)), value).square().sum(1))
 
 
 def test_rows_that_one_call_keeps_apart_and_the_next_mixes(
