@@ -384,9 +384,8 @@ def _cut(node: Node, output: int) -> Rows:
     if name == "SliceBackward0":
         size = int(attribute(node, "_saved_self_sym_sizes")[0])
         named = ("_saved_start", "_saved_end", "_saved_step")
-        # Torch hands out negative numbers as unsigned ones.
-        start, stop, step = (int(attribute(node, one)) for one in named)
-        ends = [number - 2**64 if number >= 2**63 else number for number in (start, stop)]
+        start, stop, step = (attribute(node, one) for one in named)
+        ends = [None if one is None else _signed(int(one)) for one in (start, stop)]
         begin, end, _ = slice(*ends).indices(size)
         return (begin, max(begin, end)) if step == 1 else None
     if name == "SplitBackward0":
@@ -395,6 +394,11 @@ def _cut(node: Node, output: int) -> Rows:
         return (output * each, min(size, (output + 1) * each))
     sizes = [int(one) for one in attribute(node, "_saved_split_sizes")]
     return (sum(sizes[:output]), sum(sizes[: output + 1]))
+
+
+def _signed(number: int) -> int:
+    """Undo that torch hands out negative numbers as unsigned ones."""
+    return number - 2**64 if number >= 2**63 else number
 
 
 def _moves(node: Node) -> bool | None:

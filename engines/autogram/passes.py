@@ -62,7 +62,7 @@ def run_passes(
         passes for the general path.
     """
     graph = reading.graph
-    workspace = Workspace(reading.schedule.budget.workspace_bytes)
+    workspace = Workspace(reading.schedule.workspace_bytes)
     ones = torch.ones(objectives.samples, dtype=output.dtype, device=output.device)
     brought = Brought([], set())
     rest = list(reading.plan.general)

@@ -143,12 +143,20 @@ class Task:
 
     @property
     def passing_bytes(self) -> int:
-        """Workspace that is free again afterwards."""
+        """Fresh memory that is free again afterwards: what is made on the way to rows."""
         kept = self.keep == "rows"
         return max(
             share.option.workspace_bytes - (share.option.rows_bytes if kept else 0)
+            if share.option.kept_rows
+            else 0
             for share in self.shares
         )
+
+    @property
+    def block_bytes(self) -> int:
+        """The least workspace for blocks, which are reused from task to task."""
+        options = [share.option for share in self.shares]
+        return max(0 if one.kept_rows else one.workspace_bytes for one in options)
 
 
 @dataclass(frozen=True)
@@ -160,11 +168,13 @@ class Schedule:
             gradients of several losses, kept until the last is there, would not fit together.
         budget: What was allowed.
         held_bytes: For every round the size of all output gradients.
+        workspace_bytes: What blocks may take.
     """
 
     rounds: tuple[tuple[Task, ...], ...]
     budget: Budget
     held_bytes: tuple[int, ...]
+    workspace_bytes: int
 
     @cached_property
     def served(self) -> frozenset[int]:
@@ -221,7 +231,9 @@ def make_schedule(
     rounds = _rounds(graph, tasks, counts, budget)
     nodes = [{index for task in tasks for index in task.group.nodes} for tasks in rounds]
     sizes = [counts.losses * sum(known_bytes(graph, index) for index in each) for each in nodes]
-    return Schedule(rounds, budget, tuple(sizes))
+    free = budget.total_bytes - sum(task.kept_bytes for task in tasks) - _passing(tasks)
+    workspace = max(_blocks(tasks), min(budget.workspace_bytes, free))
+    return Schedule(rounds, budget, tuple(sizes), workspace)
 
 
 @dataclass(frozen=True)
@@ -293,7 +305,8 @@ def _choices(
     if dropped is None:
         raise ValueError(f"got no option for the group {group}, expected one; mend the rule.")
     found = [one for one in (task("factors"), task("rows")) if one is not None] if fused else []
-    fitting = [t for t in found if t.passing_bytes <= budget.workspace_bytes] or found or [dropped]
+    fitting = [t for t in found if max(t.passing_bytes, t.block_bytes) <= budget.workspace_bytes]
+    fitting = fitting or found or [dropped]
     return _Choices(
         least=min(fitting, key=lambda t: (t.kept_bytes, t.seconds)),
         fastest=min(fitting, key=lambda t: t.seconds),
@@ -356,8 +369,8 @@ def predicted(option: Option, rates: Rates, fused: bool) -> float:
 def _within(tasks: Sequence[_Choices], budget: Budget) -> list[Task]:
     """Choose what is kept of every group: what takes least, and more where that saves most."""
     chosen = [choices.least for choices in tasks]
-    # What a contraction takes for a moment comes on top of what is kept.
-    room = budget.total_bytes - max((task.passing_bytes for task in chosen), default=0)
+    # What contractions take for a moment comes on top of what is kept.
+    room = budget.total_bytes - _passing(chosen) - _blocks(chosen)
     filled = sum(task.kept_bytes for task in chosen)
     for index in sorted(range(len(chosen)), key=lambda i: -chosen[i].kept_bytes):
         if filled <= room:
@@ -377,6 +390,16 @@ def _within(tasks: Sequence[_Choices], budget: Budget) -> list[Task]:
             filled += more
             chosen[index] = tasks[index].fastest
     return chosen
+
+
+def _passing(tasks: Sequence[Task]) -> int:
+    """What is made on the way to rows, of one task at a time."""
+    return max((task.passing_bytes for task in tasks), default=0)
+
+
+def _blocks(tasks: Sequence[Task]) -> int:
+    """The least workspace with which all tasks can do."""
+    return max((task.block_bytes for task in tasks), default=0)
 
 
 def _rounds(
