@@ -95,15 +95,19 @@ def _nothing(*_: Any) -> None:
     """Leave gradients as they are."""
 
 
+# How many operations a thread may record for each node of a graph before its numbers prove nothing.
+_MOST_PER_NODE = 8
+
+
 class Watch:
     """Rules hooks out without looking: none was registered since the oldest node was made.
 
     Every hook that Python registers, on tensors, nodes or modules, takes the next number of one
     counter. If no number was taken since a moment, and all nodes were made after it, none of them
     has a hook. Nodes are numbered in the order they are made, but thread by thread, so it counts
-    only while there is one thread, and only for numbers that this thread gave since then. (A graph
-    with a hook, made in a thread that has ended since, in just the steps of that thread that bear
-    the same numbers, would be missed.)
+    only while there is one thread, and only for the few numbers that this thread gave since then.
+    (A graph with a hook, made in a thread that has ended since, in just the steps of that thread
+    that bear the same numbers, would be missed.)
     """
 
     _handles = -1
@@ -135,5 +139,7 @@ class Watch:
         ):
             return False
         start, stop = cls._sequence, torch.autograd._get_sequence_nr()
+        if stop - start > _MOST_PER_NODE * len(nodes):
+            return False
         numbers = (attribute(n, "_sequence_nr")() for n in nodes if n.name() != LEAF)
         return all(start <= number < stop for number in numbers)

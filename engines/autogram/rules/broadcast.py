@@ -27,7 +27,6 @@ from engines.autogram.rules.base import (
 from engines.autogram.rules.registry import register
 from engines.autogram.rules.workspace import Workspace
 
-
 # Products of D and X are made and added up for so many entries at a time: they stay in a cache.
 _BLOCK_ENTRIES = 2**16
 
