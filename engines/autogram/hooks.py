@@ -1,7 +1,6 @@
 """Finds hooks on a node: what they do to a gradient cannot be read off the graph."""
 
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node, _engine_run_backward
 from torch.utils.hooks import RemovableHandle
 
-from engines.autogram.graph import LEAF, attribute, output_metadata
+from engines.autogram.graph import output_metadata
 
 
 class _TouchedError(Exception):
@@ -123,11 +122,13 @@ class Watch:
         cls._thread = threading.get_ident()
 
     @classmethod
-    def unhooked(cls, nodes: Sequence[Node]) -> bool:
+    def unhooked(cls, oldest: int, newest: int, count: int) -> bool:
         """Tell whether nodes have no hooks for certain.
 
         Args:
-            nodes: Nodes of one graph; leaves are not looked at.
+            oldest: The smallest number of a node of one graph, leaves left out.
+            newest: The largest.
+            count: How many nodes there are.
 
         Returns:
             Whether it is certain. If not, they may have none all the same.
@@ -139,7 +140,4 @@ class Watch:
         ):
             return False
         start, stop = cls._sequence, torch.autograd._get_sequence_nr()
-        if stop - start > _MOST_PER_NODE * len(nodes):
-            return False
-        numbers = (attribute(n, "_sequence_nr")() for n in nodes if n.name() != LEAF)
-        return all(start <= number < stop for number in numbers)
+        return stop - start <= _MOST_PER_NODE * count and start <= oldest and newest < stop

@@ -154,7 +154,7 @@ class Reader:
         if any(parameter._backward_hooks for parameter in tracked.parameters):
             return None
         graph = kept.reading.graph.bound_to(walked.nodes, kept.places)
-        if not Watch.unhooked(walked.nodes) and (
+        if not Watch.unhooked(walked.oldest, walked.newest, len(walked.nodes)) and (
             any(hooked(graph.nodes[index]) for index in kept.passed)
             or any(hooked(walked.nodes[moved]) for chain in kept.places.chains for moved in chain)
         ):

@@ -22,11 +22,15 @@ class Walked:
             shapes, are connected in the same way to the same parameters. What saved tensors hold,
             and what hooks do, is not in it.
         leaves: Tensors that receive a gradient, each once.
+        oldest: The smallest number that its thread gave to one of the operations.
+        newest: The largest.
     """
 
     nodes: tuple[Node, ...]
     structure: Hashable
     leaves: tuple[Tensor, ...]
+    oldest: int
+    newest: int
 
 
 def walk(output: Tensor, parameters: Sequence[Tensor]) -> Walked:
@@ -47,6 +51,7 @@ def walk(output: Tensor, parameters: Sequence[Tensor]) -> Walked:
     index_of = {edge.node: 0}
     seen: list[Hashable] = [edge.output_nr]
     leaves = []
+    made = []
     for node in nodes:  # grows while it is walked; in one piece, as calls would double its cost
         name = node.name()
         if name == LEAF:
@@ -55,6 +60,7 @@ def walk(output: Tensor, parameters: Sequence[Tensor]) -> Walked:
             like = (leaf.shape, leaf.dtype, leaf.layout, leaf.device)
             seen.append((numbers.get(id(leaf)), isinstance(leaf, nn.Parameter), like))
             continue
+        made.append(attribute(node, "_sequence_nr")())
         entry: list[Hashable] = [name]
         for child, output_number in node.next_functions:
             if child is None:
@@ -75,7 +81,8 @@ def walk(output: Tensor, parameters: Sequence[Tensor]) -> Walked:
             value = getattr(node, each, None)
             entry.append(tuple(value) if type(value) is list else value)
         seen.append(tuple(entry))
-    return Walked(tuple(nodes), tuple(seen), tuple(leaves))
+    oldest, newest = min(made, default=-1), max(made, default=-1)
+    return Walked(tuple(nodes), tuple(seen), tuple(leaves), oldest, newest)
 
 
 def _settings(node: Node) -> tuple[str, ...]:

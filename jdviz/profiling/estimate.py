@@ -33,6 +33,7 @@ class StepSizes:
         saved_bytes: What the forward pass keeps for the backward pass, each block once,
             parameters and batch excluded.
         largest_bytes: The largest of those blocks.
+        largest_parameter: Entries of the largest parameter.
         convolution_bytes: Largest sum over the convolutions of per-sample gradients, a workspace
             of them at most, and the input with a copy for every place of the kernel; 0 without
             convolutions.
@@ -43,6 +44,7 @@ class StepSizes:
     parameters: int
     saved_bytes: int
     largest_bytes: int
+    largest_parameter: int
     convolution_bytes: int
 
 
@@ -59,7 +61,8 @@ def step_bytes(problem: str, size: str, batch_size: int, method: StepMethod) -> 
     * autogram: the larger of the plain step with a Gramian, A + L + 4n + 4m², and the Gramian
       stage, k(A + 2L) + 4·4m² + U: k is 1 where samples are the objectives and m where tasks are,
       each of which keeps its output gradients; U is for the per-sample gradients of the largest
-      convolution, min(16 MiB, 4mc) with c parameters, and its unfolded input.
+      convolution, min(16 MiB, 4mc) with c parameters, and its unfolded input, or, where tasks are
+      the objectives, the gradients of the largest parameter, min(16 MiB, 4mp).
 
     The layers of the problems at hand decide that form; it is no bound for other models. Within
     a factor of two of the measured peak on the problems of the registry.
@@ -91,7 +94,8 @@ def step_bytes(problem: str, size: str, batch_size: int, method: StepMethod) -> 
         return FLOAT_BYTES * m * n + max(building, combining)
     gramian = FLOAT_BYTES * m * m
     contracting = k * (s.saved_bytes + 2 * s.largest_bytes)
-    contracting += SQUARE_MATRICES * gramian + s.convolution_bytes
+    rows = min(WORKSPACE_BYTES, FLOAT_BYTES * m * s.largest_parameter) if k > 1 else 0
+    contracting += SQUARE_MATRICES * gramian + max(s.convolution_bytes, rows)
     return max(plain + gramian, contracting)
 
 
@@ -128,6 +132,7 @@ def step_sizes(problem: str, size: str, batch_size: int) -> StepSizes:
         parameters=parameter_count(model),
         saved_bytes=sum(blocks),
         largest_bytes=max(blocks, default=0),
+        largest_parameter=max(parameter.numel() for parameter in model.parameters()),
         convolution_bytes=_convolution_bytes(model, batch.tensors[0], m),
     )
 

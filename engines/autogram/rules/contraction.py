@@ -240,10 +240,10 @@ def _single_position(total: Tensor, left: Tensor, right: Tensor, ones: bool) -> 
     a, b = left.flatten(0, 2), right.flatten(0, 2)
     similar_left, similar_right = a @ a.T, b @ b.T
     limit = _limit(a.dtype)
-    for similar in (similar_left, similar_right):
-        squares = float(similar.trace())
-        if squares < 1 / limit or squares > limit:
-            return False
+    if not 1 / limit <= float(similar_left.trace()) <= limit:
+        return False
+    if not 1 / limit <= float(similar_right.trace()) <= limit:
+        return False
     _add_hadamard(total, left, right, similar_left, similar_right, ones)
     return True
 
