@@ -300,25 +300,28 @@ def _input_output(
     """Σ_pq (A_s A_rᵀ)[p,q]·(B_s B_rᵀ)[p,q], in blocks of samples, above the diagonal."""
     if ones:
         add_outer(total, over_objectives(total, left.sum(2)))
-    left, right = _reflected(left), _reflected(right)
     samples, positions = left.shape[1:3]
     losses = len(total) // samples
     bytes_each = 2 * positions * samples * positions * left.element_size()
-    for rows in workspace.cut(samples, bytes_each, _TRIANGLE_BLOCKS):
+    blocks = workspace.cut(samples, bytes_each, _TRIANGLE_BLOCKS)
+    largest = max(block.stop - block.start for block in blocks) * positions * samples * positions
+    turned, across, *scratch = workspace.take(left, left.shape, right.shape, (largest,), (largest,))
+    left, right = _reflected(left, turned), _reflected(right, across)
+    for rows in blocks:
         for first in range(losses):
             for second in range(first, losses):
                 # Within one loss the blocks below the diagonal are mirror images.
                 columns = slice(rows.start if first == second else 0, samples)
                 height, width = rows.stop - rows.start, samples - columns.start
                 shape = (height * positions, width * positions)
-                products, other = workspace.take(left, shape, shape)
+                products, other = (one[: math.prod(shape)].view(shape) for one in scratch)
                 _similarities(left, first, second, rows, columns, products)
                 products.mul_(_similarities(right, first, second, rows, columns, other))
                 sums = products.view(height, positions, width, positions).sum((1, 3))
                 _add_mirrored(total, sums, first * samples, second * samples, rows, columns)
 
 
-def _reflected(x: Tensor) -> Tensor:
+def _reflected(x: Tensor, out: Tensor) -> Tensor:
     """Turn the positions of every sample so that what they have in common is in the first.
 
     The same reflection of A's positions and of B's leaves AᵀB as it is. Where positions share a
@@ -327,6 +330,7 @@ def _reflected(x: Tensor) -> Tensor:
 
     Args:
         x: Shape [k or 1, b, t, i].
+        out: Where the result goes.
 
     Returns:
         (I - 2vvᵀ/vᵀv) x for v = 1 + √t·e₀, so that 1 is mapped to -√t·e₀; contiguous.
@@ -335,9 +339,9 @@ def _reflected(x: Tensor) -> Tensor:
     root = math.sqrt(positions)
     sums = x.sum(2, keepdim=True)
     common = torch.add(sums, x[:, :, :1], alpha=root).div_(positions + root)
-    turned = torch.sub(x, common, out=torch.empty(x.shape, dtype=x.dtype, device=x.device))
-    torch.mul(sums, -1 / root, out=turned[:, :, :1])
-    return turned
+    torch.sub(x, common, out=out)
+    torch.mul(sums, -1 / root, out=out[:, :, :1])
+    return out
 
 
 def over_objectives(total: Tensor, rows: Tensor) -> Tensor:
