@@ -10,6 +10,9 @@ from benchmarks.report import Report
 from benchmarks.turns import Spread, number
 from jdviz.profiling import MeasurementError
 
+# Of the run and not of what was measured.
+_CIRCUMSTANCES = frozenset({"waited_share"})
+
 
 def read_report(path: Path) -> Report:
     """Read what `--json` wrote.
@@ -82,6 +85,8 @@ def _flat(figures: Any, prefix: str = "") -> Iterator[tuple[str, list[float] | s
     """Every number, list of numbers and text below a figure, by its path."""
     if isinstance(figures, dict):
         for name, inner in figures.items():
+            if name in _CIRCUMSTANCES:
+                continue
             yield from _flat(inner, f"{prefix} · {name}" if prefix else str(name))
     elif isinstance(figures, str):
         yield prefix, figures

@@ -25,6 +25,54 @@ from engines.autogram.schedule import Share, Task
 Weighted = Callable[[Tensor], list[Tensor]]
 
 
+@dataclass(eq=False, slots=True)
+class Present:
+    """A share with the factors of those of its nodes that have a gradient.
+
+    Attributes:
+        share: The share.
+        parts: The parameters' parts in these nodes.
+        factors: Factors of these nodes, at least one.
+    """
+
+    share: Share
+    parts: tuple[Part, ...]
+    factors: list[Factors]
+
+    def rows(self, place: int) -> Tensor:
+        """Build the gradients of one parameter.
+
+        Args:
+            place: Which one of the group.
+
+        Returns:
+            Shape [m, entries].
+        """
+        share = self.share
+        return share.rule.rows(self.parts[place], self.factors, share.option.contraction)
+
+    def accumulate(self, total: Tensor, workspace: Workspace) -> None:
+        """Add the inner products of these uses.
+
+        Args:
+            total: Gramian to add to in place, shape [m, m].
+            workspace: Where blocks are.
+        """
+        share = self.share
+        share.rule.accumulate(total, self.parts, self.factors, share.option.contraction, workspace)
+
+    def gradients(self, weights: Tensor) -> list[Tensor]:
+        """Add up the gradients of all parameters through these uses with weights.
+
+        Args:
+            weights: One for each objective, shape [m].
+
+        Returns:
+            One for each parameter, in its shape.
+        """
+        return self.share.rule.gradients(weights, self.parts, self.factors)
+
+
 class Accumulation:
     """The running sums of Gramians, and what is kept for the weighted gradients.
 
@@ -133,18 +181,23 @@ class Accumulation:
                 for key in [key for key in self._inputs if key[0] == index]:
                     del self._inputs[key]
 
-    def _contract(self, task: Task, total: Tensor) -> None:
-        """Add the inner products of one group, and keep what its gradients need."""
+    def _present(self, task: Task, total: Tensor) -> list[Present]:
+        """The shares of a group with the factors of those of its nodes that have a gradient."""
         found = []
         for share in task.shares:
             factors = [self._factors(task, column, total) for column in share.columns]
             present = [one for one in factors if one is not None]
             if len(present) == len(factors):
-                found.append(_Found(share, share.parts, present))
+                found.append(Present(share, share.parts, present))
             elif present:
                 places = [place for place, one in enumerate(factors) if one is not None]
                 parts = tuple(part.among(places) for part in share.parts)
-                found.append(_Found(share, parts, present))
+                found.append(Present(share, parts, present))
+        return found
+
+    def _contract(self, task: Task, total: Tensor) -> None:
+        """Add the inner products of one group, and keep what its gradients need."""
+        found = self._present(task, total)
         members = task.group.members
         if not found:
             held = [d for index in task.group.nodes for d in self._held[index]]
@@ -193,29 +246,6 @@ class Accumulation:
         return Factors(self._graph.nodes[index], split.axis, inputs, outputs)
 
 
-@dataclass(eq=False, slots=True)
-class _Found:
-    """A share with the factors of those of its nodes that have a gradient."""
-
-    share: Share
-    parts: tuple[Part, ...]
-    factors: list[Factors]
-
-    def rows(self, place: int) -> Tensor:
-        """Gradients of one parameter, shape [m, entries]."""
-        share = self.share
-        return share.rule.rows(self.parts[place], self.factors, share.option.contraction)
-
-    def accumulate(self, total: Tensor, workspace: Workspace) -> None:
-        """Add the inner products of these uses."""
-        share = self.share
-        share.rule.accumulate(total, self.parts, self.factors, share.option.contraction, workspace)
-
-    def gradients(self, weights: Tensor) -> list[Tensor]:
-        """Weighted gradients of all parameters through these uses."""
-        return self.share.rule.gradients(weights, self.parts, self.factors)
-
-
 def _of_nothing(shapes: list[torch.Size]) -> Weighted:
     """Zeros."""
     return lambda weights: [weights.new_zeros(shape) for shape in shapes]
@@ -226,21 +256,21 @@ def _of_rows(kept: list[Tensor]) -> Weighted:
     return lambda weights: [weights @ rows for rows in kept]
 
 
-def _of_factors(shares: list[_Found]) -> Weighted:
+def _of_factors(shares: list[Present]) -> Weighted:
     """Products of inputs and weighted output gradients, added up over the rules."""
 
     def make(weights: Tensor) -> list[Tensor]:
         found = [one.gradients(weights) for one in shares]
-        return (
-            found[0]
-            if len(found) == 1
-            else [reduce(torch.add, each) for each in zip(*found, strict=True)]
-        )
+        if len(found) == 1:
+            return found[0]
+        # Of a sparse and a dense gradient the sum is dense.
+        dense = [[one.to_dense() if one.is_sparse else one for one in each] for each in found]
+        return [reduce(torch.add, each) for each in zip(*dense, strict=True)]
 
     return make
 
 
-def _add_cross_terms(total: Tensor, shares: list[_Found]) -> None:
+def _add_cross_terms(total: Tensor, shares: list[Present]) -> None:
     """Add the products of a table's lookups with its uses in linear maps."""
     by_name = {one.share.rule.name: one for one in shares}
     linear = by_name["linear"]

@@ -13,6 +13,10 @@ from engines.autogram.graph import Graph
 # hence re-entrant.
 TURN = threading.RLock()
 
+# Up to this size in all, output gradients are taken in one go: that saves a call into Python for
+# each, and costs what they take.
+TOGETHER_BYTES = 4 * 2**20
+
 # Takes the index of a node and the gradients of the results that were asked for.
 Deliver = Callable[[int, Sequence[Tensor | None]], None]
 

@@ -1,34 +1,27 @@
 """The engine: reads the graph of the objectives and adds up inner products, use by use."""
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
 
-from engines.autogram.capture import TURN
 from engines.autogram.explanation import UsePlan, explained
-from engines.autogram.hooks import Watch
-from engines.autogram.objectives import Objectives
 from engines.autogram.passes import run_passes
+from engines.autogram.preparation import Undisturbed, accumulation_dtype, check_modules, prepare
 from engines.autogram.reading import Reader
 from engines.autogram.step import GramianStep, finish_step
-from engines.autogram.tracked import Tracked
-from engines.errors import UnsupportedGraphError
-from engines.failures import explain_graph_failure
-
-_HALF = (torch.float16, torch.bfloat16)
 
 
 class Engine:
     """Computes the Gramian G = J Jᵀ of objectives without building their Jacobian J.
 
     Everything is read from autograd's graph when it is called: no hook is registered on a module,
-    nothing of a model is kept, and of earlier calls only which operations keep samples apart at
-    which shapes; no `.grad` of a parameter is written, and the graph stays usable. Parameters are
-    those of the modules that require grad at that moment. An operation without a rule takes an
-    exact path that costs one backward pass per objective.
+    and nothing of a model is kept; of earlier calls only what was found and planned for graphs of
+    the same structure. `backward` writes `.grad` as `losses.backward` does; the other methods write
+    none and leave the graph usable. Parameters are those of the modules that require grad at that
+    moment. An operation without a rule takes an exact path that costs one backward pass per
+    objective.
 
     The engine runs backward passes of its own, so hooks on tensors and nodes are called with those
     passes' gradients, and once with zeros to find out whether they are there; activations with
@@ -63,22 +56,7 @@ class Engine:
     def __init__(
         self, *modules: nn.Module, batch_dim: int | None, memory_cap: int | None = None
     ) -> None:
-        if not modules:
-            raise ValueError(
-                "got no module, expected at least one; pass the modules whose parameters are "
-                "trained."
-            )
-        for position, module in enumerate(modules):
-            if not isinstance(module, nn.Module):
-                raise TypeError(
-                    f"got {type(module).__name__} as argument {position}, expected an nn.Module; "
-                    "pass modules, not their parameters."
-                )
-        if not (batch_dim is None or type(batch_dim) is int):
-            raise TypeError(
-                f"got batch_dim={batch_dim!r}, expected an integer or None; name a dimension of "
-                "the output."
-            )
+        check_modules(modules, batch_dim)
         if memory_cap is not None and (type(memory_cap) is not int or memory_cap < 0):
             kind = ValueError if type(memory_cap) is int else TypeError
             raise kind(
@@ -124,23 +102,25 @@ class Engine:
             BatchMixedError: `batch_dim` is given but samples meet on the way to a parameter, and
                 the graph shows it. Where it does not, as where the whole batch ends in a tensor
                 that no operation reads by sample, the result is exact all the same.
+            MemoryCapError: `memory_cap` is less than the result needs.
 
         Cost: the input-gradient half of k backward passes, k being objectives per sample (all of
             them for `batch_dim=None`), and the contractions; plus m passes if some parameter takes
-            the general path. Where the samples are is read off the graph. An operation that is not
-            known is asked by numbers, which costs its own backward twice: at the first call with
-            these shapes if it saves no tensor, else at every call.
+            the general path. Where the samples are is read off the graph, at the first call with a
+            graph of its structure. An operation that is not known is asked by numbers, which costs
+            its own backward twice: at the first call with these shapes if it saves no tensor, else
+            at every call.
         """
-        tracked, objectives = self._prepare(output)
+        tracked, objectives = prepare(self._modules, output, self._batch_dim)
         parameters = tracked.parameters
         labels = [""] * len(parameters)
         if by_module:
             labels = [name.rpartition(".")[0] for name in tracked.names]
-        dtype = _accumulation_dtype(output, parameters)
+        dtype = accumulation_dtype(output, parameters)
         shape = (objectives.count, objectives.count)
         totals = {label: torch.zeros(shape, dtype=dtype, device=output.device) for label in labels}
         if objectives.count:
-            with _reading(output):
+            with Undisturbed(output):
                 reading = self._reader.read(
                     output, objectives, tracked, dtype, labels=labels if by_module else None
                 )
@@ -207,16 +187,16 @@ class Engine:
                 f"got {type(weighting).__name__}, expected a callable from a Gramian to weights; "
                 "pass a weighting such as UPGradWeighting()."
             )
-        tracked, objectives = self._prepare(losses)
+        tracked, objectives = prepare(self._modules, losses, self._batch_dim)
         parameters = tracked.parameters
-        dtype = _accumulation_dtype(losses, parameters)
+        dtype = accumulation_dtype(losses, parameters)
         m = objectives.count
         total = torch.zeros(m, m, dtype=dtype, device=losses.device)
         if m == 0:
             weights = _as_weights(weighting(objectives.generalized(total)), losses)
             losses.backward(weights, retain_graph=retain_graph)
             return GramianStep(objectives.generalized(total), weights)
-        with _reading(losses):
+        with Undisturbed(losses):
             reading = self._reader.read(losses, objectives, tracked, dtype, fused=True)
             brought = run_passes(
                 [total] * len(parameters),
@@ -230,7 +210,7 @@ class Engine:
         gramian = objectives.generalized(total)
         # A copy, as a weighting may write to what it is given.
         weights = _as_weights(weighting(gramian.clone()), losses)
-        with _reading(losses):
+        with Undisturbed(losses):
             finish_step(
                 losses,
                 weights,
@@ -244,7 +224,10 @@ class Engine:
         return GramianStep(gramian, weights)
 
     def explain(self, losses: Tensor) -> tuple[UsePlan, ...]:
-        """Say what `compute_gramian` would do with every use of a parameter, and why.
+        """Say what `backward` would do with every use of a parameter, and why.
+
+        `compute_gramian` contracts by the same options, but need not choose the same where keeping
+        something for the gradients counts.
 
         Args:
             losses: Objectives of any shape with a graph.
@@ -252,7 +235,7 @@ class Engine:
         Returns:
             One record per use, in the order in which the graph is read. No backward pass through
             the graph is run; operations that are not known are asked by numbers, and hooks on
-            activations are looked for, as `compute_gramian` does. What only a pass can show is
+            activations are looked for, as the other methods do. What only a pass can show is
             missing: a custom backward that returns no gradient sends uses to the general path.
 
         Raises:
@@ -260,6 +243,7 @@ class Engine:
             ValueError: As `compute_gramian`.
             UnsupportedGraphError: As `compute_gramian`.
             BatchMixedError: As `compute_gramian`.
+            MemoryCapError: As `compute_gramian`.
 
         Example:
             >>> import torch
@@ -268,87 +252,14 @@ class Engine:
             >>> [use.rule for use in Engine(model, batch_dim=0).explain(losses)]
             ['linear', 'linear']
         """
-        tracked, objectives = self._prepare(losses)
+        tracked, objectives = prepare(self._modules, losses, self._batch_dim)
         if objectives.count == 0:
             return ()
         parameters = tracked.parameters
-        dtype = _accumulation_dtype(losses, parameters)
-        with _reading(losses):
+        dtype = accumulation_dtype(losses, parameters)
+        with Undisturbed(losses):
             reading = self._reader.read(losses, objectives, tracked, dtype, fused=True)
             return explained(reading, objectives, tracked.names, parameters, dtype.itemsize)
-
-    def _prepare(self, output: Tensor) -> tuple[Tracked, Objectives]:
-        """Validate, collect the parameters and number the objectives."""
-        self._check(output)
-        tracked = Tracked(self._modules)
-        if not tracked.parameters:
-            raise ValueError(
-                "got modules without a trainable parameter, expected at least one that requires "
-                "grad; unfreeze one or pass other modules."
-            )
-        return tracked, Objectives.of(output, self._batch_dim)
-
-    def _check(self, output: Tensor) -> None:
-        """Validate what can be told without the graph."""
-        if not isinstance(output, Tensor):
-            raise TypeError(
-                f"got {type(output).__name__}, expected a tensor of objectives; stack them with "
-                "torch.stack."
-            )
-        if output.is_nested:
-            raise TypeError(
-                "got a nested tensor, expected objectives in one tensor; stack or concatenate them."
-            )
-        if output.is_complex():
-            raise TypeError(
-                "got a complex output, expected real objectives; pass its real part, imaginary "
-                "part or absolute value."
-            )
-        if not output.requires_grad:
-            raise UnsupportedGraphError(
-                "got an output without a graph, expected one computed from the modules' "
-                "parameters; check for detach(), no_grad() or frozen parameters."
-            )
-        dim, ndim = self._batch_dim, output.ndim
-        if dim is not None and not -ndim <= dim < ndim:
-            raise ValueError(
-                f"got an output of shape {tuple(output.shape)} with batch_dim={dim}, expected a "
-                "dimension of the output; use None if objectives are not indexed by samples."
-            )
-
-
-class _reading:  # noqa: N801 - used as a function is
-    """Everything under which a graph is read: one engine at a time, no new graph, no autocast.
-
-    A class, as `contextlib` costs as much as a small layer.
-    """
-
-    def __init__(self, output: Tensor) -> None:
-        self._device = output.device.type
-
-    def __enter__(self) -> None:
-        TURN.acquire()
-        self._no_grad = torch.no_grad()
-        self._no_grad.__enter__()
-        # Autocast would turn the contractions into half precision.
-        self._autocast = None
-        if torch.is_autocast_enabled(self._device):
-            self._autocast = torch.autocast(self._device, enabled=False)
-            self._autocast.__enter__()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._autocast is not None:
-            self._autocast.__exit__(kind, error, trace)
-        self._no_grad.__exit__(kind, error, trace)
-        Watch.reset()
-        TURN.release()
-        if isinstance(error, RuntimeError):
-            explain_graph_failure(error)
 
 
 def _as_weights(weights: Tensor, losses: Tensor) -> Tensor:
@@ -370,12 +281,3 @@ def _as_weights(weights: Tensor, losses: Tensor) -> Tensor:
             "Flattening."
         )
     return weights.detach()
-
-
-def _accumulation_dtype(output: Tensor, parameters: list[Tensor]) -> torch.dtype:
-    """Widest dtype at hand, float32 at least."""
-    dtype = output.dtype
-    for other in {parameter.dtype for parameter in parameters}:
-        dtype = torch.promote_types(dtype, other)
-    dtype = torch.empty(0, dtype=dtype).real.dtype if dtype.is_complex else dtype
-    return torch.float32 if dtype in _HALF else dtype

@@ -57,7 +57,7 @@ class Edge(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Places:
+class Positions:
     """Where the nodes of a graph are in a walk over all of its nodes.
 
     Attributes:
@@ -105,7 +105,7 @@ class Graph:
                 found.add(index)
         return frozenset(found)
 
-    def bound_to(self, nodes: Sequence[Node], places: "Places") -> "Graph":
+    def bound_to(self, nodes: Sequence[Node], places: "Positions") -> "Graph":
         """Read another graph of the same structure.
 
         Args:
@@ -117,7 +117,7 @@ class Graph:
         """
         return replace(self, nodes=tuple([nodes[place] for place in places.nodes]))
 
-    def places_in(self, nodes: Sequence[Node]) -> "Places":
+    def places_in(self, nodes: Sequence[Node]) -> "Positions":
         """Find this graph's nodes in a walk over all nodes.
 
         Args:
@@ -127,7 +127,7 @@ class Graph:
             Their positions.
         """
         index_of = {node: index for index, node in enumerate(nodes)}
-        return Places(
+        return Positions(
             tuple(index_of[node] for node in self.nodes),
             tuple(tuple(index_of[node] for node in use.chain) for use in self.uses),
         )

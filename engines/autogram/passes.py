@@ -7,16 +7,12 @@ import torch
 from torch import Tensor
 
 from engines.autogram.accumulation import Accumulation, Weighted
-from engines.autogram.capture import sweep
+from engines.autogram.capture import TOGETHER_BYTES, sweep
 from engines.autogram.objectives import Objectives
 from engines.autogram.plan import Member
 from engines.autogram.reading import Reading
 from engines.autogram.rules import Workspace
 from engines.autogram.rules.general import GROUP_BYTES, accumulate_general
-
-# Up to this size in all, output gradients are taken in one go: that saves a call into Python for
-# each, and costs what they take.
-_TOGETHER_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +69,7 @@ def run_passes(
         nodes = pending.nodes
         final = number == len(rounds) - 1 and not retain_graph
         together = (
-            reading.schedule.held_bytes[number] <= _TOGETHER_BYTES and not pending.reads_gradients
+            reading.schedule.held_bytes[number] <= TOGETHER_BYTES and not pending.reads_gradients
         )
         for loss in range(objectives.losses):
             cotangent = objectives.cotangent(ones, loss * objectives.samples, output)

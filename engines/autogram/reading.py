@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from engines.autogram.graph import Graph, Places, attribute, read_graph
+from engines.autogram.graph import Graph, Positions, attribute, read_graph
 from engines.autogram.hooks import Watch, hooked
 from engines.autogram.objectives import Objectives
 from engines.autogram.places import Shared, Split
@@ -57,7 +57,7 @@ class _Kept:
     """A reading without nodes, and where its nodes are in a walk."""
 
     reading: Reading
-    places: Places
+    places: Positions
     # Nodes through which gradients pass on the way to a use.
     passed: tuple[int, ...]
     shared: bool

@@ -2,27 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from engines.autogram.accumulation import Accumulation
-from engines.autogram.capture import sweep
-from engines.autogram.engine import Engine, _accumulation_dtype, _reading
+from engines.autogram.capture import TOGETHER_BYTES, sweep
 from engines.autogram.objectives import Objectives
-from engines.autogram.passes import _TOGETHER_BYTES
+from engines.autogram.preparation import Undisturbed, accumulation_dtype, check_modules, prepare
 from engines.autogram.rates import Rates, rates_of
 from engines.autogram.reading import Reader, Reading
-from engines.autogram.rules import Factors, Part, Rule, Workspace, sides
-from engines.autogram.rules.conv import ConvolutionRule, weight_gradient
-from engines.autogram.rules.conv_options import ROWS_ONE_BY_ONE, ROWS_UNFOLDED
-from engines.autogram.rules.embedding import EmbeddingRule, joined
-from engines.autogram.rules.geometry import Geometry
-from engines.autogram.rules.linear import LinearRule
-from engines.autogram.rules.unfolding import unfolded_sides
-from engines.autogram.rules.workspace import BLOCK_BYTES
+from engines.autogram.rules import Workspace
 from engines.autogram.schedule import Share, Task, known_bytes, predicted
 from engines.autogram.tracked import Tracked
 
@@ -69,16 +61,16 @@ def write_rows(
         the products that make its rows; beside the rows the output gradients of one parameter's
         uses, and 8 MiB or the gradient of one sample where an operation hands out a copy.
     """
-    engine = Engine(*modules, batch_dim=batch_dim)
-    whole, objectives = engine._prepare(losses)
+    check_modules(modules, batch_dim)
+    whole, objectives = prepare(modules, losses, batch_dim)
     tracked = _Among(modules, inputs)
     left = list(range(len(inputs)))
     if objectives.count == 0 or not tracked.parameters:
         return left
     numbers = {id(entry): index for index, entry in enumerate(inputs)}
     columns = [numbers[id(parameter)] for parameter in tracked.parameters]
-    dtype = _accumulation_dtype(losses, whole.parameters)
-    with _reading(losses):
+    dtype = accumulation_dtype(losses, whole.parameters)
+    with Undisturbed(losses):
         reading = _reader(modules[0], batch_dim).read(losses, objectives, tracked, dtype)
         reached = {id(leaf) for leaf in reading.leaves}
         for index in left:
@@ -146,9 +138,9 @@ def _run(
     unfinished: set[int] = set()
     for loss in range(objectives.losses):
         rows = _rows_of(objectives, loss)
-        filling = _Filling(reading, tasks, like, names, partial(_block, target, rows))
+        filling = _Filling(reading, tasks, like, names, target, rows)
         held = sum(known_bytes(reading.graph, index) for index in filling.nodes)
-        together = held <= _TOGETHER_BYTES and not filling.reads_gradients
+        together = held <= TOGETHER_BYTES and not filling.reads_gradients
         if together:
             filling.read_inputs(filling.nodes)
         sweep(
@@ -206,11 +198,6 @@ def _rows_of(objectives: Objectives, loss: int) -> slice:
     return slice(start, start + step * (b - 1) + 1, step)
 
 
-def _block(target: Target, rows: slice, parameter: int) -> Tensor:
-    """Where the gradients of some objectives go, shape [b, entries]."""
-    return target(parameter)[rows]
-
-
 class _Filling(Accumulation):
     """Writes rows where an accumulation multiplies them.
 
@@ -219,7 +206,8 @@ class _Filling(Accumulation):
         tasks: All of them.
         like: A tensor in the dtype and on the device of the computation.
         contractions: How the rows of a share are built, by its identity.
-        target: Where the rows of a parameter go, shape [b, entries].
+        target: Where the rows of a parameter go, shape [m, entries].
+        rows: Which of them.
     """
 
     def __init__(
@@ -229,114 +217,25 @@ class _Filling(Accumulation):
         like: Tensor,
         contractions: dict[int, str],
         target: Target,
+        rows: slice,
     ) -> None:
         super().__init__(reading, tasks, [like] * len(tasks), Workspace(0))
         self._contractions = contractions
         self._target = target
+        self._rows = rows
 
     def _contract(self, task: Task, total: Tensor) -> None:
         """Write the rows of one group's parameters, the first use over what was there."""
-        fills: list[tuple[Rule, tuple[Part, ...], list[Factors], str]] = []
-        for share in task.shares:
-            found = [self._factors(task, column, total) for column in share.columns]
-            factors = [one for one in found if one is not None]
-            if factors:
-                places = [place for place, one in enumerate(found) if one is not None]
-                parts = tuple(part.among(places) for part in share.parts)
-                fills.append((share.rule, parts, factors, self._contractions[id(share)]))
+        found = self._present(task, total)
         for number, member in enumerate(task.group.members):
-            rows = self._target(member.parameter)
+            target = self._target(member.parameter)[self._rows]
             if member.rows is not None:
                 width = task.shares[0].parts[number].shape[1:].numel()
-                rows = rows[:, member.rows[0] * width : member.rows[1] * width]
-            if not fills:
-                rows.zero_()
-            for turn, (rule, parts, factors, name) in enumerate(fills):
-                _fill(rows, rule, parts[number], factors, name, add=turn > 0)
-
-
-def _fill(
-    rows: Tensor, rule: Rule, part: Part, factors: Sequence[Factors], contraction: str, *, add: bool
-) -> None:
-    """Write, or add, gradients of one parameter for one loss of each sample, shape [b, entries]."""
-    outputs = factors[0].outputs
-    fits = rows.dtype == outputs.dtype and rows.device == outputs.device
-    if fits and "weight" in part.roles:
-        if isinstance(rule, LinearRule):
-            return _products(rows, *sides(rule.flags(part.transposed), factors), add=add)
-        if isinstance(rule, ConvolutionRule) and contraction == ROWS_UNFOLDED:
-            geometries = [Geometry.of(f.node, part.shape) for f in factors]
-            return _products(rows, *unfolded_sides(geometries, factors), add=add)
-        if isinstance(rule, ConvolutionRule) and contraction == ROWS_ONE_BY_ONE:
-            return _convolutions(rows, part, factors, add=add)
-        if isinstance(rule, EmbeddingRule) and _bytes(rows) > BLOCK_BYTES:
-            return _lookups(rows, part, factors, add=add)
-    samples = len(rows)
-    height = max(1, BLOCK_BYTES * samples // max(1, _bytes(rows)))
-    for start in range(0, samples, height):
-        block = slice(start, min(start + height, samples))
-        built = rule.rows(part, _of_samples(factors, block, samples), contraction)
-        _put(rows[block], built, add=add)
-    return None
-
-
-def _bytes(rows: Tensor) -> int:
-    """Size of what is written."""
-    return rows.numel() * rows.element_size()
-
-
-def _put(rows: Tensor, built: Tensor, *, add: bool) -> None:
-    """Write or add."""
-    if add:
-        rows.add_(built.to(rows.device))
-    else:
-        rows.copy_(built)
-
-
-def _of_samples(factors: Sequence[Factors], block: slice, samples: int) -> Sequence[Factors]:
-    """Factors of consecutive samples."""
-    if block == slice(0, samples):
-        return factors
-    return [
-        # Where there are only biases, the inputs are anything.
-        Factors(
-            f.node,
-            f.axis,
-            f.inputs[block] if f.inputs.shape[:1] == (samples,) else f.inputs,
-            f.outputs[:, block],
-        )
-        for f in factors
-    ]
-
-
-def _products(rows: Tensor, left: Tensor, right: Tensor, *, add: bool) -> None:
-    """A_sᵀB_s for A of shape [1, b, t, o] and B of shape [1, b, t, i]."""
-    a, b = left[0].mT, right[0]
-    target = rows.unflatten(1, (a.shape[1], b.shape[2]))
-    if add:
-        target.baddbmm_(a, b)
-    elif a.shape[2] == 1:
-        # No sum: a product entry by entry is written once and as fast as memory takes it. Measured,
-        # 64 samples, 256×256: 0.14 ms against 0.27.
-        torch.mul(a, b, out=target)
-    else:
-        torch.bmm(a, b, out=target)
-
-
-def _convolutions(rows: Tensor, part: Part, factors: Sequence[Factors], *, add: bool) -> None:
-    """Gradients of a kernel, one sample at a time."""
-    for turn, f in enumerate(factors):
-        geometry = Geometry.of(f.node, part.shape)
-        kernel = f.inputs.new_zeros(()).expand(part.shape)
-        for row, d, x in zip(rows, f.outputs[0], f.inputs, strict=True):
-            gradient = weight_gradient(d, x, kernel, geometry, geometry.groups)
-            _put(row, gradient.flatten(), add=add or turn > 0)
-
-
-def _lookups(rows: Tensor, part: Part, factors: Sequence[Factors], *, add: bool) -> None:
-    """Gradients of a table: few of its rows are not zero."""
-    indices, d = joined(factors)
-    if not add:
-        rows.zero_()
-    for row, own, gradient in zip(rows, indices, d[0], strict=True):
-        row.view(part.shape).index_add_(0, own, gradient)
+                target = target[:, member.rows[0] * width : member.rows[1] * width]
+            if not found:
+                target.zero_()
+            for turn, one in enumerate(found):
+                name = self._contractions[id(one.share)]
+                one.share.rule.write_rows(
+                    target, one.parts[number], one.factors, name, add=turn > 0
+                )

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import benchmarks.turns
 from benchmarks.bounds import closed_form
 from benchmarks.cases import Built, Case, find_workload
 from benchmarks.steps import OURS, PEERS, SGD, check_peer, chosen, make_step, probe
@@ -154,14 +155,18 @@ def test_missing_gradients_count_as_an_error():
     assert errors["nothing"] == pytest.approx(1)
 
 
-def test_turns_alternate_after_one_round_that_does_not_count():
+@pytest.mark.parametrize("short", [False, True])
+def test_turns_alternate_after_one_round_that_does_not_count(short, monkeypatch):
+    monkeypatch.setattr(benchmarks.turns, "SHORT_MS", 1e9 if short else 0.0)
     calls = []
 
     def turn(name):
         return Turn(lambda: calls.append(name), lambda: calls.append(f"before {name}"))
 
     taken = take_turns({"a": turn("a"), "b": turn("b")}, 2)
-    assert calls == ["before a", "a", "before b", "b"] * 3
+    first, second = ["before a", "a"], ["before b", "b"]
+    times = 2 if short else 1
+    assert calls == [*first, *second, *(first * times + second * times) * 2]
     assert [len(found) for found in taken.durations_ms.values()] == [2, 2]
 
 

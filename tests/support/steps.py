@@ -3,15 +3,23 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from engines.autogram import Engine
 from tests.support.tolerances import RELATIVE, assert_close
 
+both_modes = pytest.mark.parametrize("batch_dim", [0, None])
+
 Weighting = Callable[[Tensor], Tensor]
 # Roundings where terms of other leaves' size cancel, as in the bias of attention's keys.
 _CANCELLED = 1e-3
+
+
+def draw(*shape: int) -> Tensor:
+    """Normal numbers in float64."""
+    return torch.randn(*shape, dtype=torch.float64)
 
 
 @dataclass(frozen=True)

@@ -7,19 +7,10 @@ from engines.autogram.rules import (  # noqa: F401 - importing registers them
     linear,
     recurrent,
 )
-from engines.autogram.rules.base import (
-    Counts,
-    Declined,
-    Factors,
-    Option,
-    Part,
-    Role,
-    Rule,
-    add_outer,
-    readable,
-)
+from engines.autogram.rules.base import Declined, Factors, Part, Role, Rule, add_outer, readable
 from engines.autogram.rules.embedding import add_tied
 from engines.autogram.rules.linear import sides
+from engines.autogram.rules.options import Counts, Option
 from engines.autogram.rules.registry import RULES, find, register
 from engines.autogram.rules.workspace import Workspace
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -11,7 +11,8 @@ from torch.autograd.graph import Node
 
 from engines.autogram.graph import output_shape
 from engines.autogram.places import Place, State, Unknown
-from engines.autogram.rules.workspace import Workspace
+from engines.autogram.rules.options import Counts, Option
+from engines.autogram.rules.workspace import BLOCK_BYTES, Workspace
 
 # A bias is added to the result, broadcast; a scale multiplies it entry by entry.
 Role = Literal["weight", "bias", "scale"]
@@ -53,82 +54,19 @@ class Factors:
         """Number of objectives m = k·b."""
         return self.outputs.shape[0] * self.outputs.shape[1]
 
-
-@dataclass(frozen=True)
-class Counts:
-    """How many objectives a contraction serves, and how long its operands are.
-
-    Attributes:
-        losses: k, objectives per sample.
-        samples: b.
-        itemsize: Bytes of an element of the Gramian.
-        positions: t of every node, rows of one sample along the dimension that has them.
-    """
-
-    losses: int
-    samples: int
-    itemsize: int
-    positions: tuple[int, ...]
-
-    @property
-    def objectives(self) -> int:
-        """Number of objectives m = k·b."""
-        return self.losses * self.samples
-
-
-@dataclass(frozen=True)
-class Option:
-    """One way to contract the parameters of a group, and what it is predicted to cost.
-
-    Attributes:
-        contraction: Its name. "rows" builds the gradients of all objectives at once.
-        multiply_adds: Of the Gramian's share.
-        moved_bytes: Read and written beside the operands of products.
-        calls: Operations of torch.
-        workspace_bytes: The least it needs beside its operands, rows that are kept included.
-        rows_bytes: Size of the rows if the weighted gradient is made of them; 0 if of X and D.
-        gradient_multiply_adds: Of the weighted gradient.
-        gradient_moved_bytes: Read and written for it.
-        throughput: Share of the product rate that its products reach.
-    """
-
-    contraction: str
-    multiply_adds: int
-    moved_bytes: int
-    calls: int
-    workspace_bytes: int
-    rows_bytes: int
-    gradient_multiply_adds: int
-    gradient_moved_bytes: int
-    throughput: float = 1.0
-
-    @property
-    def kept_rows(self) -> bool:
-        """Whether the weighted gradient is made of rows."""
-        return self.rows_bytes > 0
-
-    def plus(self, other: "Option") -> "Option":
-        """Join with what the same nodes cost for another parameter.
+    def among(self, samples: slice) -> "Factors":
+        """Look at some samples only.
 
         Args:
-            other: Its price.
+            samples: Which, consecutive.
 
         Returns:
-            The price of both, under this name.
+            Their factors.
         """
-        return replace(
-            self,
-            multiply_adds=self.multiply_adds + other.multiply_adds,
-            moved_bytes=self.moved_bytes + other.moved_bytes,
-            calls=self.calls + other.calls,
-            workspace_bytes=max(
-                self.workspace_bytes + (other.rows_bytes if self.kept_rows else 0),
-                other.workspace_bytes + self.rows_bytes,
-            ),
-            rows_bytes=self.rows_bytes + other.rows_bytes if self.kept_rows else 0,
-            gradient_multiply_adds=self.gradient_multiply_adds + other.gradient_multiply_adds,
-            gradient_moved_bytes=self.gradient_moved_bytes + other.gradient_moved_bytes,
-        )
+        # Where there are only biases, the inputs are anything.
+        own = self.inputs.shape[:1] == self.outputs.shape[1:2]
+        inputs = self.inputs[samples] if own else self.inputs
+        return Factors(self.node, self.axis, inputs, self.outputs[:, samples])
 
 
 @dataclass(frozen=True)
@@ -338,6 +276,34 @@ class Rule(ABC):
             One row per objective, shape [m, entries of the parameter].
         """
 
+    def write_rows(
+        self,
+        target: Tensor,
+        part: Part,
+        factors: Sequence[Factors],
+        contraction: str,
+        *,
+        add: bool,
+    ) -> None:
+        """Build the gradients of one parameter where they belong, for one loss of each sample.
+
+        Args:
+            target: Where they go, shape [b, entries], in any dtype and on any device.
+            part: The parameter.
+            factors: Factors of the nodes, k = 1.
+            contraction: One of the options that keep rows.
+            add: Whether they are added to what is there.
+
+        Cost: beside the target at most `BLOCK_BYTES`, or the gradient of one sample.
+        """
+        samples = len(target)
+        size = target.numel() * target.element_size()
+        height = max(1, BLOCK_BYTES * samples // max(1, size))
+        for start in range(0, samples, height):
+            block = slice(start, min(start + height, samples))
+            built = self.rows(part, [f.among(block) for f in factors], contraction)
+            put(target[block], built, add=add)
+
     @abstractmethod
     def gradients(
         self, weights: Tensor, parts: Sequence[Part], factors: Sequence[Factors]
@@ -372,6 +338,20 @@ def readable(node: Node, *names: str) -> bool:
         if saved is None or getattr(saved, "unpack_hook", None) is not None:
             return False
     return True
+
+
+def put(target: Tensor, built: Tensor, *, add: bool) -> None:
+    """Write or add what was built.
+
+    Args:
+        target: Where it goes, in any dtype and on any device.
+        built: Of its shape.
+        add: Whether it is added to what is there.
+    """
+    if add:
+        target.add_(built.to(target.device))
+    else:
+        target.copy_(built)
 
 
 # Products of a few long rows reach a fraction of the product rate in one call; cut along their
@@ -416,28 +396,3 @@ def part_of(role: Role, parts: Sequence[Part]) -> Part | None:
         if role in part.roles:
             return part
     return None
-
-
-def rows_option(counts: Counts, entries: int, building: int, passing: int = 0) -> Option:
-    """Price of building the gradients row by row and multiplying them.
-
-    Args:
-        counts: Samples and objectives.
-        entries: Of the parameter.
-        building: Entries of D and X that the gradients of all objectives read.
-        passing: Entries of what is made on the way and freed again.
-
-    Returns:
-        The price.
-    """
-    m, size = counts.objectives, counts.itemsize
-    return Option(
-        contraction="rows",
-        multiply_adds=m * m * entries,
-        moved_bytes=size * (building + 2 * m * entries),
-        calls=4,
-        workspace_bytes=size * (m * entries + passing),
-        rows_bytes=max(1, size * m * entries),
-        gradient_multiply_adds=m * entries,
-        gradient_moved_bytes=size * m * entries,
-    )

@@ -14,16 +14,14 @@ from engines.autogram.places import Place
 from engines.autogram.rules.base import (
     COMPLEX,
     UNREADABLE,
-    Counts,
     Declined,
     Factors,
-    Option,
     Part,
     Role,
     Rule,
     readable,
-    rows_option,
 )
+from engines.autogram.rules.options import Counts, Option, rows_option
 from engines.autogram.rules.registry import register
 from engines.autogram.rules.workspace import Workspace
 

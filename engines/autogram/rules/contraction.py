@@ -6,7 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from engines.autogram.rules.base import Option, add_outer
+from engines.autogram.rules.base import add_outer
+from engines.autogram.rules.options import Option
 from engines.autogram.rules.workspace import BLOCK_BYTES, Workspace
 
 # Between this power of two and its inverse, sums of squares and products of two of them stay in the
@@ -130,6 +131,33 @@ def product_rows(left: Tensor, right: Tensor) -> Tensor:
     for loss in range(losses):
         torch.bmm(left[loss % len(left)].mT, right[loss % len(right)], out=built[loss])
     return built.flatten(0, 1)
+
+
+def write_products(target: Tensor, left: Tensor, right: Tensor, *, add: bool) -> bool:
+    """Build the gradients A_sᵀB_s where they belong, if the target takes them as they are.
+
+    Args:
+        target: Where they go, shape [b, o·i].
+        left: A, shape [1, b, t, o].
+        right: B, shape [1, b, t, i].
+        add: Whether they are added to what is there.
+
+    Returns:
+        Whether it was done: not for another dtype or device.
+    """
+    if target.dtype != left.dtype or target.device != left.device:
+        return False
+    a, b = left[0].mT, right[0]
+    rows = target.unflatten(1, (a.shape[1], b.shape[2]))
+    if add:
+        rows.baddbmm_(a, b)
+    elif a.shape[2] == 1:
+        # No sum: a product entry by entry is written once and as fast as memory takes it. Measured,
+        # 64 samples, 256×256: 0.14 ms against 0.27.
+        torch.mul(a, b, out=rows)
+    else:
+        torch.bmm(a, b, out=rows)
+    return True
 
 
 def weighted_sum(weights: Tensor, left: Tensor) -> Tensor:

@@ -13,19 +13,22 @@ from engines.autogram.places import Place
 from engines.autogram.rules.base import (
     COMPLEX,
     UNREADABLE,
-    Counts,
     Declined,
     Factors,
-    Option,
     Part,
     Role,
     Rule,
     add_outer,
     part_of,
+    put,
     readable,
-    rows_option,
 )
-from engines.autogram.rules.contraction import add_products, product_rows, weighted_sum
+from engines.autogram.rules.contraction import (
+    add_products,
+    product_rows,
+    weighted_sum,
+    write_products,
+)
 from engines.autogram.rules.conv_options import (
     ONE_BY_ONE,
     ROWS_GROUPED,
@@ -35,6 +38,7 @@ from engines.autogram.rules.conv_options import (
     conv_options,
 )
 from engines.autogram.rules.geometry import Geometry
+from engines.autogram.rules.options import Counts, Option, rows_option
 from engines.autogram.rules.registry import register
 from engines.autogram.rules.unfolding import patches, unfolded_sides
 from engines.autogram.rules.workspace import Workspace
@@ -123,6 +127,32 @@ class ConvolutionRule(Rule):
         if contraction == ROWS_UNFOLDED:
             return product_rows(*unfolded_sides(geometries, factors)).flatten(1)
         return _summed_rows(geometries, factors, None, contraction)
+
+    def write_rows(
+        self,
+        target: Tensor,
+        part: Part,
+        factors: Sequence[Factors],
+        contraction: str,
+        *,
+        add: bool,
+    ) -> None:
+        """See `Rule.write_rows`."""
+        geometries = [Geometry.of(f.node, part.shape) for f in factors]
+        if "weight" in part.roles and contraction == ROWS_ONE_BY_ONE:
+            for turn, (f, geometry) in enumerate(zip(factors, geometries, strict=True)):
+                kernel = f.inputs.new_zeros(()).expand(part.shape)
+                for row, d, x in zip(target, f.outputs[0], f.inputs, strict=True):
+                    gradient = weight_gradient(d, x, kernel, geometry, geometry.groups)
+                    put(row, gradient.flatten(), add=add or turn > 0)
+            return
+        written = (
+            "weight" in part.roles
+            and contraction == ROWS_UNFOLDED
+            and write_products(target, *unfolded_sides(geometries, factors), add=add)
+        )
+        if not written:
+            super().write_rows(target, part, factors, contraction, add=add)
 
     def gradients(
         self, weights: Tensor, parts: Sequence[Part], factors: Sequence[Factors]

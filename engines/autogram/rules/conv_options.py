@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import torch
 
-from engines.autogram.rules.base import Counts, Option
 from engines.autogram.rules.contraction import product_options
 from engines.autogram.rules.geometry import Geometry
+from engines.autogram.rules.options import Counts, Option
 from engines.autogram.rules.workspace import BLOCK_BYTES
 
 # How rows are built: all samples in one call, as groups; one call for each sample; or as products

@@ -11,18 +11,16 @@ from engines.autogram.places import Place
 from engines.autogram.rules.base import (
     COMPLEX,
     UNREADABLE,
-    Counts,
     Declined,
     Factors,
-    Option,
     Part,
     Role,
     Rule,
     add_outer,
     readable,
-    rows_option,
 )
 from engines.autogram.rules.contraction import reads_back, weighted_sum
+from engines.autogram.rules.options import Counts, Option, rows_option
 from engines.autogram.rules.registry import register
 from engines.autogram.rules.workspace import BLOCK_BYTES, Workspace
 
@@ -137,6 +135,22 @@ class EmbeddingRule(Rule):
         rows = (first + indices).flatten()
         built.index_add_(1, rows, d.reshape(losses, samples * positions, columns))
         return built.view(losses * samples, table * columns)
+
+    def write_rows(
+        self,
+        target: Tensor,
+        part: Part,
+        factors: Sequence[Factors],
+        contraction: str,
+        *,
+        add: bool,
+    ) -> None:
+        """See `Rule.write_rows`: few rows of a table are not zero."""
+        indices, d = joined(factors)
+        if not add:
+            target.zero_()
+        for row, own, gradient in zip(target, indices, d[0], strict=True):
+            row.view(part.shape).index_add_(0, own.to(row.device), gradient.to(row))
 
     def gradients(
         self, weights: Tensor, parts: Sequence[Part], factors: Sequence[Factors]

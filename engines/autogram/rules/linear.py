@@ -12,24 +12,23 @@ from engines.autogram.places import Place
 from engines.autogram.rules.base import (
     COMPLEX,
     UNREADABLE,
-    Counts,
     Declined,
     Factors,
-    Option,
     Part,
     Role,
     Rule,
     add_outer,
     part_of,
     readable,
-    rows_option,
 )
 from engines.autogram.rules.contraction import (
     add_products,
     product_options,
     product_rows,
     weighted_positions,
+    write_products,
 )
+from engines.autogram.rules.options import Counts, Option, rows_option
 from engines.autogram.rules.registry import register
 from engines.autogram.rules.workspace import Workspace
 
@@ -149,6 +148,22 @@ class LinearRule(Rule):
         if "weight" in part.roles:
             return product_rows(*sides(self.flags(part.transposed), factors)).flatten(1)
         return reduce(torch.add, (f.outputs.sum(2).flatten(0, 1) for f in factors))
+
+    def write_rows(
+        self,
+        target: Tensor,
+        part: Part,
+        factors: Sequence[Factors],
+        contraction: str,
+        *,
+        add: bool,
+    ) -> None:
+        """See `Rule.write_rows`."""
+        written = "weight" in part.roles and write_products(
+            target, *sides(self.flags(part.transposed), factors), add=add
+        )
+        if not written:
+            super().write_rows(target, part, factors, contraction, add=add)
 
     def gradients(
         self, weights: Tensor, parts: Sequence[Part], factors: Sequence[Factors]

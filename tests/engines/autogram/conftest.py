@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch import nn
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -16,3 +17,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def pair() -> tuple[nn.Linear, nn.Linear]:
+    """Two layers that fit behind each other."""
+    torch.manual_seed(0)
+    return nn.Linear(4, 5).double(), nn.Linear(5, 3).double()

@@ -9,23 +9,12 @@ from torch import Tensor, nn
 
 from engines.autogram import Engine
 from tests.support.reference import reference_gramian, reference_jacobian
-from tests.support.steps import assert_same_gradients, spread
+from tests.support.steps import assert_same_gradients, both_modes, draw, spread
 from tests.support.tolerances import assert_close
 from tests.support.watched import Watched
 
-both_modes = pytest.mark.parametrize("batch_dim", [0, None])
 # What a call leaves behind may help the next one, so each form is tried without the other.
 both_forms = pytest.mark.parametrize("fused_only", [False, True])
-
-
-def _draw(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-@pytest.fixture
-def pair() -> tuple[nn.Linear, nn.Linear]:
-    torch.manual_seed(0)
-    return nn.Linear(4, 5).double(), nn.Linear(5, 3).double()
 
 
 def _shrink(gradient: Tensor | None) -> Tensor | None:
@@ -74,7 +63,7 @@ def test_a_hook_in_the_third_step(
         hook = CHANGES[change] if step == 2 else lambda h: h
         weight = first.weight.T
         weight = hook(weight) if where == "weight" else weight
-        h = torch.addmm(first.bias, _draw(6, 4), weight)
+        h = torch.addmm(first.bias, draw(6, 4), weight)
         h = hook(h) if where == "first" else h
         h = h.tanh()
         h = hook(h) if where == "middle" else h
@@ -95,7 +84,7 @@ def test_a_hook_on_one_of_several_results(
     first, second = pair
     watched = Watched(monkeypatch, batch_dim, first, second)
     for step in range(3):
-        results = second(first(_draw(6, 4)).tanh()).square().unbind(1)
+        results = second(first(draw(6, 4)).tanh()).square().unbind(1)
         if step == 2:
             results[hooked].register_hook(lambda g: None if g is None else g.cumsum(0))
         watched.exact(results[number])
@@ -111,10 +100,10 @@ def test_a_hook_on_a_graph_that_was_there_before(
 ) -> None:
     first, second = pair
     watched = Watched(monkeypatch, batch_dim, first, second)
-    old = first(_draw(6, 4)).tanh()
+    old = first(draw(6, 4)).tanh()
     old.register_hook(_shrink)
     for _ in range(2):
-        watched.exact(second(first(_draw(6, 4)).tanh()).square().sum(1), fused_only=fused_only)
+        watched.exact(second(first(draw(6, 4)).tanh()).square().sum(1), fused_only=fused_only)
     watched.exact(second(old).square().sum(1), fused_only=fused_only)
     watched.exact(second(old * 1).square().sum(1), fused_only=fused_only)
 
@@ -134,7 +123,7 @@ def test_a_graph_of_another_thread(
     watched = Watched(monkeypatch, batch_dim, first, second)
 
     def plain() -> Tensor:
-        return second(first(_draw(6, 4)).tanh()).square().sum(1)
+        return second(first(draw(6, 4)).tanh()).square().sum(1)
 
     watched.exact(plain(), fused_only=fused_only)
     made: list[Tensor] = []
@@ -142,7 +131,7 @@ def test_a_graph_of_another_thread(
     def work() -> None:
         for _ in range(operations):
             first.bias * 1
-        h = first(_draw(6, 4)).tanh()
+        h = first(draw(6, 4)).tanh()
         h.register_hook(_shrink)
         made.append(second(h).square().sum(1))
 
@@ -165,7 +154,7 @@ def test_a_graph_of_another_thread_with_the_same_numbers(
     watched = Watched(monkeypatch, batch_dim, first, second)
 
     def plain() -> Tensor:
-        return second(first(_draw(6, 4)).tanh()).square().sum(1)
+        return second(first(draw(6, 4)).tanh()).square().sum(1)
 
     watched.exact(plain(), fused_only=fused_only)
     ahead = torch.autograd._get_sequence_nr() + 2000
@@ -174,7 +163,7 @@ def test_a_graph_of_another_thread_with_the_same_numbers(
     def work() -> None:
         while torch.autograd._get_sequence_nr() < ahead:
             first.bias * 1
-        h = first(_draw(6, 4)).tanh()
+        h = first(draw(6, 4)).tanh()
         h.register_hook(_shrink)
         made.append(second(h).square().sum(1))
 
@@ -191,7 +180,7 @@ def test_engines_called_from_several_threads(pair: tuple[nn.Linear, nn.Linear]) 
     first, second = pair
     engine = Engine(first, second, batch_dim=0)
     parameters = [*first.parameters(), *second.parameters()]
-    inputs = [_draw(6, 4) for _ in range(24)]
+    inputs = [draw(6, 4) for _ in range(24)]
     failures: list[BaseException] = []
 
     def work(own: list[Tensor], hook: bool) -> None:
@@ -222,7 +211,7 @@ def test_a_hook_on_a_parameter_in_the_third_step(
     watched = Watched(monkeypatch, batch_dim, first, second)
     for step in range(4):
         handle = first.weight.register_hook(_shrink) if step == 2 else None
-        watched.exact(second(first(_draw(6, 4)).tanh()).square().sum(1))
+        watched.exact(second(first(draw(6, 4)).tanh()).square().sum(1))
         if handle is not None:
             handle.remove()
 
@@ -233,7 +222,7 @@ def test_weights_of_a_hooked_step_are_those_of_the_rows() -> None:
     first, second = nn.Linear(4, 5).double(), nn.Linear(5, 3).double()
     engine = Engine(first, second, batch_dim=0)
     for step in range(3):
-        h = first(_draw(6, 4)).tanh()
+        h = first(draw(6, 4)).tanh()
         if step == 2:
             h.register_hook(lambda gradient: 3 * gradient)
         losses = second(h).square().sum(1)
@@ -248,7 +237,7 @@ def test_weights_of_a_hooked_step_are_those_of_the_rows() -> None:
 def test_steps_of_several_threads() -> None:
     torch.manual_seed(0)
     models = [nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double() for _ in range(3)]
-    inputs = [_draw(6, 4) for _ in range(10)]
+    inputs = [draw(6, 4) for _ in range(10)]
     expected = []
     for model in models:
         for x in inputs:

@@ -14,21 +14,9 @@ from torch.utils.checkpoint import checkpoint
 from engines.autogram import Engine, reading
 from engines.errors import BatchMixedError
 from tests.support.reference import reference_gramian
-from tests.support.steps import spread
+from tests.support.steps import both_modes, draw, spread
 from tests.support.tolerances import assert_close
 from tests.support.watched import Watched
-
-both_modes = pytest.mark.parametrize("batch_dim", [0, None])
-
-
-def _draw(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-@pytest.fixture
-def pair() -> tuple[nn.Linear, nn.Linear]:
-    torch.manual_seed(0)
-    return nn.Linear(4, 5).double(), nn.Linear(5, 3).double()
 
 
 def test_equal_graphs_are_read_once(
@@ -37,9 +25,9 @@ def test_equal_graphs_are_read_once(
     first, second = pair
     watched = Watched(monkeypatch, 0, first, second)
     for _ in range(4):
-        watched.exact(second(first(_draw(6, 4)).tanh()).square().sum(1))
+        watched.exact(second(first(draw(6, 4)).tanh()).square().sum(1))
     assert watched.read == 2  # alone and fused
-    watched.exact(second(first(_draw(7, 4)).tanh()).square().sum(1))
+    watched.exact(second(first(draw(7, 4)).tanh()).square().sum(1))
     assert watched.read == 4
 
 
@@ -54,7 +42,7 @@ def test_saved_tensors_go_behind_hooks(
     first, second = pair
     watched = Watched(monkeypatch, batch_dim, first, second)
     for step in range(4):
-        x = _draw(6, 4)
+        x = draw(6, 4)
         if step != 2:
             h = first(x).tanh()
         elif how == "checkpoint":
@@ -73,21 +61,21 @@ def test_parameters_are_frozen_replaced_and_cast(
     watched = Watched(monkeypatch, batch_dim, first, second)
 
     def call(samples: int = 6) -> None:
-        watched.exact(second(first(_draw(samples, 4)).tanh()).square().sum(1))
+        watched.exact(second(first(draw(samples, 4)).tanh()).square().sum(1))
 
     call()
     first.weight.requires_grad_(False)
     call()
     call(3)
     first.weight.requires_grad_(True)
-    first.weight = nn.Parameter(_draw(5, 4))
+    first.weight = nn.Parameter(draw(5, 4))
     call()
     first.bias, second.bias = second.bias, first.bias
     first.bias, second.bias = second.bias, first.bias
     call()
     second.bias = None
     call()
-    first.weight.data = _draw(4, 5).T
+    first.weight.data = draw(4, 5).T
     call()
     second.weight = nn.Parameter(second.weight.detach().clone().requires_grad_(False), False)
     call()
@@ -101,10 +89,10 @@ def test_two_models_of_one_structure(
     models = [nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)).double() for _ in range(3)]
     watched = Watched(monkeypatch, batch_dim, models[0], models[1])
     for order in ((0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (0, 2), (0, 0)):
-        h = models[order[0]][0](_draw(6, 4)).tanh()
+        h = models[order[0]][0](draw(6, 4)).tanh()
         watched.exact(models[order[1]][1](h).square().sum(1))
     # One layer for both.
-    h = models[0][0](_draw(6, 4)).tanh()
+    h = models[0][0](draw(6, 4)).tanh()
     watched.exact(models[0][0](h).square().sum(1))
 
 
@@ -113,14 +101,14 @@ def test_a_constant_matrix_whose_zeros_change(monkeypatch: pytest.MonkeyPatch) -
     layer = nn.Linear(4, 3).double()
     watched = Watched(monkeypatch, 0, layer)
     for mix in (torch.eye(6), 2 * torch.eye(6), torch.eye(6).flip(0), torch.eye(6)):
-        losses = (mix.double() @ layer(_draw(6, 4)) @ _draw(3, 3)).square().sum(1)
+        losses = (mix.double() @ layer(draw(6, 4)) @ draw(3, 3)).square().sum(1)
         watched.exact(losses)
     blocks = torch.block_diag(*(torch.ones(1, 2) for _ in range(6))).double()
     for _ in range(2):
-        watched.exact((blocks @ layer(_draw(12, 4))).square().sum(1))
+        watched.exact((blocks @ layer(draw(12, 4))).square().sum(1))
     rows = blocks.roll(1, 1)
     rows[5, 11] = rows[5, 0] = 0
-    watched.exact((rows @ layer(_draw(12, 4))).square().sum(1))
+    watched.exact((rows @ layer(draw(12, 4))).square().sum(1))
 
 
 def _written(h: Tensor, start: int) -> Tensor:
@@ -161,7 +149,7 @@ def test_what_moves_samples_or_values(
     watched = Watched(monkeypatch, batch_dim, layer)
     values, losses = VARIANTS[variant]
     for value in values:
-        watched.exact(losses(layer(_draw(6, 6, 4)), value).square().sum(1))
+        watched.exact(losses(layer(draw(6, 6, 4)), value).square().sum(1))
 
 
 def test_rows_that_one_call_keeps_apart_and_the_next_mixes(
@@ -172,11 +160,11 @@ def test_rows_that_one_call_keeps_apart_and_the_next_mixes(
     watched = Watched(monkeypatch, 0, layer)
     order = torch.arange(6)
     for _ in range(2):
-        watched.exact(layer(_draw(6, 4))[order].square().sum(1))
-    watched.exact(layer(_draw(6, 4))[order.flip(0)].square().sum(1))
+        watched.exact(layer(draw(6, 4))[order].square().sum(1))
+    watched.exact(layer(draw(6, 4))[order.flip(0)].square().sum(1))
     with pytest.raises(BatchMixedError):
         watched.engine.compute_gramian(
-            layer(_draw(6, 4))[torch.tensor([0, 0, 1, 2, 3, 4])].square().sum(1)
+            layer(draw(6, 4))[torch.tensor([0, 0, 1, 2, 3, 4])].square().sum(1)
         )
 
 
@@ -188,18 +176,18 @@ def test_masks_and_modes(batch_dim: int | None, monkeypatch: pytest.MonkeyPatch)
     ).double()
     watched = Watched(monkeypatch, batch_dim, model)
     model.eval()
-    watched.exact(model(_draw(6, 4)).square().sum(1))
+    watched.exact(model(draw(6, 4)).square().sum(1))
     model[2].train()
     for _ in range(3):
-        watched.exact(model(_draw(6, 4)).square().sum(1))
+        watched.exact(model(draw(6, 4)).square().sum(1))
     model[1].train()
     if batch_dim == 0:
         with pytest.raises(BatchMixedError):
-            watched.engine.compute_gramian(model(_draw(6, 4)).square().sum(1))
+            watched.engine.compute_gramian(model(draw(6, 4)).square().sum(1))
     else:
-        watched.exact(model(_draw(6, 4)).square().sum(1))
+        watched.exact(model(draw(6, 4)).square().sum(1))
     model.eval()
-    watched.exact(model(_draw(6, 4)).square().sum(1))
+    watched.exact(model(draw(6, 4)).square().sum(1))
 
 
 @both_modes
@@ -208,7 +196,7 @@ def test_settings_of_an_operation(
 ) -> None:
     first, _ = pair
     watched = Watched(monkeypatch, batch_dim, first)
-    x = _draw(6, 4)
+    x = draw(6, 4)
     for alpha in (1, 2, 1.0, 0.5, -1):
         y = torch.add(x @ first.weight.T, first.bias, alpha=alpha)
         watched.exact(y.square().sum(1))
@@ -222,9 +210,9 @@ def test_the_other_factor_of_a_product(
 ) -> None:
     torch.manual_seed(0)
     module = nn.Module()
-    module.scale = nn.Parameter(_draw(4))
+    module.scale = nn.Parameter(draw(4))
     watched = Watched(monkeypatch, batch_dim, module)
-    for factor in (_draw(6, 4), _draw(6, 4) + 1j * _draw(6, 4), _draw(6, 4), _draw(1, 4)):
+    for factor in (draw(6, 4), draw(6, 4) + 1j * draw(6, 4), draw(6, 4), draw(1, 4)):
         watched.exact((module.scale * factor).expand(6, 4).abs().square().sum(1))
 
 
@@ -235,7 +223,7 @@ def test_a_sparse_input(
     first, _ = pair
     watched = Watched(monkeypatch, batch_dim, first)
     for sparse in (False, True, False):
-        x = F.relu(_draw(6, 4))
+        x = F.relu(draw(6, 4))
         y = torch.mm(x.to_sparse() if sparse else x, first.weight.T)
         watched.exact((y + first.bias).square().sum(1))
 
@@ -266,10 +254,10 @@ def test_one_tensor_read_by_sample_and_by_the_whole_batch() -> None:
         return (first(x) @ second(table).T).square().sum(1)
 
     for _ in range(2):
-        found = losses(_draw(6, 4), _draw(6, 4))
+        found = losses(draw(6, 4), draw(6, 4))
         expected = reference_gramian(found, [*first.parameters(), *second.parameters()])
         assert_close(engine.compute_gramian(found), expected)
-    x = _draw(6, 4)
+    x = draw(6, 4)
     with pytest.raises(BatchMixedError, match="reads the whole batch"):
         engine.compute_gramian(losses(x, x))
 
@@ -281,7 +269,7 @@ def test_a_shape_that_comes_back_after_many_others(
     watched = Watched(monkeypatch, 0, first, second)
     monkeypatch.setattr(reading, "_MOST_KEPT", 4)
     for samples in (2, 3, 4, 5, 6, 7, 2, 3):
-        watched.exact(second(first(_draw(samples, 4)).tanh()).square().sum(1))
+        watched.exact(second(first(draw(samples, 4)).tanh()).square().sum(1))
     assert len(watched.engine._reader._kept) <= 4
 
 
@@ -291,13 +279,13 @@ def test_a_profiler_looks_on(
 ) -> None:
     first, second = pair
     watched = Watched(monkeypatch, batch_dim, first, second)
-    watched.exact(second(first(_draw(6, 4)).tanh()).square().sum(1))
+    watched.exact(second(first(draw(6, 4)).tanh()).square().sum(1))
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]):
-        watched.exact(second(first(_draw(6, 4)).tanh()).square().sum(1))
+        watched.exact(second(first(draw(6, 4)).tanh()).square().sum(1))
     with pytest.warns(UserWarning, match="Anomaly Detection"):
         anomalies = torch.autograd.detect_anomaly(check_nan=False)
     with anomalies:
-        watched.exact(second(first(_draw(6, 4)).tanh()).square().sum(1))
+        watched.exact(second(first(draw(6, 4)).tanh()).square().sum(1))
 
 
 class Marker:
@@ -307,7 +295,7 @@ class Marker:
 def test_nothing_of_a_graph_outlives_the_call() -> None:
     model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
     engine = Engine(model, batch_dim=0)
-    h = model[1](model[0](_draw(6, 4)))
+    h = model[1](model[0](draw(6, 4)))
     losses = model[2](h).square().sum(1)
     engine.compute_gramian(losses)
     step = engine.backward(losses, spread)

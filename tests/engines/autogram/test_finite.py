@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from engines.autogram import Engine
 from engines.errors import NonFiniteGradientError
-from tests.support.steps import Scene, assert_same_gradients, assert_same_step, spread
-
-both_modes = pytest.mark.parametrize("batch_dim", [0, None])
-
-
-def _draw(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
+from tests.support.steps import (
+    Scene,
+    assert_same_gradients,
+    assert_same_step,
+    both_modes,
+    draw,
+    spread,
+)
 
 
 def _linear(inputs: int = 4, outputs: int = 3, dtype: torch.dtype = torch.float64) -> nn.Linear:
@@ -23,12 +24,12 @@ def _linear(inputs: int = 4, outputs: int = 3, dtype: torch.dtype = torch.float6
 
 def _nan_loss() -> Scene:
     layer = _linear()
-    return Scene((layer,), layer(_draw(6, 4)).sum(1) * torch.tensor([1, 1, torch.nan, 1, 1, 1]))
+    return Scene((layer,), layer(draw(6, 4)).sum(1) * torch.tensor([1, 1, torch.nan, 1, 1, 1]))
 
 
 def _infinite_input() -> Scene:
     layer = _linear()
-    x = _draw(6, 4)
+    x = draw(6, 4)
     x[2, 1] = torch.inf
     return Scene((layer,), layer(x).sum(1))
 
@@ -36,7 +37,7 @@ def _infinite_input() -> Scene:
 def _nan_inside() -> Scene:
     # The loss is finite: the square root's derivative at 0 is not.
     layer = _linear()
-    x = _draw(6, 4)
+    x = draw(6, 4)
     x[2] = 0
     nn.init.zeros_(layer.bias)
     return Scene((layer,), layer(x).square().sum(1).sqrt())
@@ -44,7 +45,7 @@ def _nan_inside() -> Scene:
 
 def _outside() -> Scene:
     inside, outside = _linear(), nn.Parameter(torch.zeros(3, dtype=torch.float64))
-    losses = inside(_draw(6, 4)).sum(1) + outside.abs().sum().sqrt()
+    losses = inside(draw(6, 4)).sum(1) + outside.abs().sum().sqrt()
     return Scene((inside,), losses, (outside,))
 
 
@@ -58,19 +59,19 @@ def _outside_sparse() -> Scene:
     inside, table = _linear(), nn.Embedding(5, 3, sparse=True).double()
     factors = torch.tensor([1.0, 1, 1, torch.inf, 1, 1], dtype=torch.float64)
     h = table(torch.tensor([0, 1, 2, 3, 4, 0])) * factors[:, None]
-    return Scene((inside,), inside(_draw(6, 4)).sum(1) + h.sum(1), (table.weight,))
+    return Scene((inside,), inside(draw(6, 4)).sum(1) + h.sum(1), (table.weight,))
 
 
 def _complex_outside() -> Scene:
     inside = _linear()
     outside = nn.Parameter(torch.zeros(3, dtype=torch.complex128))
-    losses = inside(_draw(6, 4)).sum(1) + (outside * complex(0, torch.inf)).real.sum()
+    losses = inside(draw(6, 4)).sum(1) + (outside * complex(0, torch.inf)).real.sum()
     return Scene((inside,), losses, (outside,))
 
 
 def _on_the_general_path() -> Scene:
     layer = nn.PReLU(3).double()
-    x = _draw(6, 3)
+    x = draw(6, 3)
     x[1, 2] = -torch.inf
     return Scene((layer,), layer(x).sum(1))
 
@@ -143,7 +144,7 @@ def test_the_error_names_objectives_in_the_order_of_the_losses() -> None:
     factors = torch.ones(4, 3, dtype=torch.float64)
     # Zero times NaN reaches the other losses of sample 1 too: numbers 3, 4 and 5.
     factors[1, 2] = torch.nan
-    scene = Scene((layer,), layer(_draw(4, 4)) * factors)
+    scene = Scene((layer,), layer(draw(4, 4)) * factors)
     weights = torch.ones(4, 3, dtype=torch.float64)
     assert "objectives 3, 4, 5, expected" in _assert_untouched(scene, lambda _: weights)
 
@@ -153,7 +154,7 @@ def test_the_error_names_objectives_in_the_order_of_the_losses() -> None:
 def test_non_finite_weights(weight: float, batch_dim: int | None) -> None:
     torch.manual_seed(0)
     layer = _linear()
-    scene = Scene((layer,), layer(_draw(6, 4)).sum(1))
+    scene = Scene((layer,), layer(draw(6, 4)).sum(1))
     weights = torch.tensor([1, 1, weight, 1, 1, 1], dtype=torch.float64)
     assert "weights" in _assert_untouched(scene, lambda _: weights, batch_dim)
 
@@ -192,7 +193,7 @@ def test_scales_in_float64(
 ) -> None:
     def make() -> Scene:
         layer = _linear()
-        y = layer(input_scale * _draw(6, positions, 4)).flatten(1)
+        y = layer(input_scale * draw(6, positions, 4)).flatten(1)
         return Scene((layer,), (y.tanh().sum(1) + y.sum(1)) * loss_scale)
 
     assert_same_step(make, batch_dim, weights=_ones)
@@ -215,7 +216,7 @@ def test_scales_in_float32(
 def test_large_gradients_of_float64_parameters_outside_are_finite() -> None:
     def make() -> Scene:
         inside, outside = _linear(), _linear()
-        x = _draw(6, 4)
+        x = draw(6, 4)
         losses = (inside(x) + 1e60 * outside(x)).sum(1)
         return Scene((inside,), losses, tuple(outside.parameters()))
 
@@ -236,7 +237,7 @@ def test_parameters_outside_of_every_dtype() -> None:
 def test_a_step_after_a_refused_one() -> None:
     torch.manual_seed(0)
     layer = _linear()
-    engine, x = Engine(layer, batch_dim=0), _draw(6, 4)
+    engine, x = Engine(layer, batch_dim=0), draw(6, 4)
     factors = torch.ones(6, dtype=torch.float64)
     broken = factors.clone()
     broken[3] = torch.nan

@@ -8,13 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.support.plans import force
-from tests.support.steps import Scene, assert_same_step
-
-both_modes = pytest.mark.parametrize("batch_dim", [0, None])
-
-
-def _draw(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
+from tests.support.steps import Scene, assert_same_step, both_modes, draw
 
 
 class Cut(torch.autograd.Function):
@@ -114,8 +108,8 @@ USES: dict[str, Use] = {
 def _scene(use: str) -> Callable[[], Scene]:
     def make() -> Scene:
         module = nn.Module()
-        module.weight, module.bias = nn.Parameter(_draw(6, 4)), nn.Parameter(_draw(6))
-        y = USES[use](module.weight, module.bias, _draw(5, 4))
+        module.weight, module.bias = nn.Parameter(draw(6, 4)), nn.Parameter(draw(6))
+        y = USES[use](module.weight, module.bias, draw(5, 4))
         return Scene((module,), y.flatten(1).square().sum(1))
 
     return make
@@ -146,8 +140,8 @@ def test_attention_with_projections_in_one_parameter(batch_dim: int | None) -> N
         attention = nn.MultiheadAttention(8, 2, batch_first=True).double()
         with torch.no_grad():
             attention.in_proj_bias.normal_()
-        x = _draw(4, 3, 8)
-        keys = _draw(4, 5, 8) if cross else x
+        x = draw(4, 3, 8)
+        keys = draw(4, 5, 8) if cross else x
         y, _ = attention(x, keys, keys.tanh() if cross else keys)
         return Scene((attention,), y.tanh().flatten(1).square().sum(1))
 

@@ -14,14 +14,10 @@ from tests.support.architectures import ARCHITECTURES, Architecture
 from tests.support.cases import CASES, Case
 from tests.support.plans import describe, force
 from tests.support.reference import reference_gramian, reference_jacobian
-from tests.support.steps import assert_same_gradients, spread
+from tests.support.steps import assert_same_gradients, draw, spread
 from tests.support.tolerances import assert_close
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding=.same.")
-
-
-def _draw(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 class Expected:
@@ -170,7 +166,7 @@ def test_any_cap_is_exact_or_refused(case: Case, form: str) -> None:
 def test_the_cap_that_an_error_asks_for_is_enough() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(30, 20), nn.Tanh(), nn.Linear(20, 10)).double()
-    losses = model(_draw(6, 30)).square().sum(1)
+    losses = model(draw(6, 30)).square().sum(1)
     with pytest.raises(MemoryCapError) as caught:
         Engine(model, batch_dim=0, memory_cap=0).compute_gramian(losses)
     words = str(caught.value).replace(",", "").split()
@@ -182,7 +178,7 @@ def test_the_cap_that_an_error_asks_for_is_enough() -> None:
 def test_an_expert_that_sees_no_sample_under_any_plan(batch_dim: int | None) -> None:
     torch.manual_seed(0)
     model = nn.ModuleList([nn.Linear(4, 3), nn.Linear(4, 3)]).double()
-    x = _draw(6, 4)
+    x = draw(6, 4)
     losses = torch.cat([model[0](x), model[1](x[:0])]).square().sum(1)
     expected = Expected(model, losses, batch_dim)
     for number in range(8):
@@ -210,7 +206,7 @@ def test_rows_are_those_of_the_jacobian() -> None:
     # Weighted sums of kept rows see every objective: one at a time gives its row.
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)).double()
-    losses = model(_draw(3, 4)).square()
+    losses = model(draw(3, 4)).square()
     jacobian = reference_jacobian(losses, model.parameters())
     for row in range(6):
         model.zero_grad()

@@ -10,14 +10,16 @@ from engines.aggregation import UPGradWeighting
 from engines.autogram import Engine
 from tests.support.architectures import ARCHITECTURES, Architecture
 from tests.support.cases import CASES, Case
-from tests.support.steps import Scene, assert_same_gradients, assert_same_step, spread
+from tests.support.steps import (
+    Scene,
+    assert_same_gradients,
+    assert_same_step,
+    both_modes,
+    draw,
+    spread,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding=.same.")
-both_modes = pytest.mark.parametrize("batch_dim", [0, None])
-
-
-def _draw(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def _mlp() -> nn.Sequential:
@@ -30,7 +32,7 @@ def _losses(model: nn.Module, x: Tensor) -> Tensor:
 
 def _scene() -> Scene:
     model = _mlp()
-    return Scene((model,), _losses(model, _draw(6, 4)))
+    return Scene((model,), _losses(model, draw(6, 4)))
 
 
 @both_modes
@@ -61,13 +63,13 @@ def test_a_step_of_every_architecture(architecture: Architecture) -> None:
 def test_losses_of_several_dimensions(shape: tuple[int, ...], batch_dim: int | None) -> None:
     def make() -> Scene:
         model = _mlp()
-        y = model(_draw(6, 4)).square()
+        y = model(draw(6, 4)).square()
         if shape == (2, 3, 3):
             # Samples in the second dimension of three.
-            y = torch.stack([model(_draw(3, 4)).square(), model(_draw(3, 4))])
+            y = torch.stack([model(draw(3, 4)).square(), model(draw(3, 4))])
         elif batch_dim in (1, -1):
             model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 6)).double()
-            y = model(_draw(3, 4)).square().T
+            y = model(draw(3, 4)).square().T
         return Scene((model,), y[..., : shape[-1]])
 
     assert_same_step(make, batch_dim)
@@ -76,7 +78,7 @@ def test_losses_of_several_dimensions(shape: tuple[int, ...], batch_dim: int | N
 def test_a_scalar_loss() -> None:
     def make() -> Scene:
         model = _mlp()
-        return Scene((model,), _losses(model, _draw(6, 4)).mean())
+        return Scene((model,), _losses(model, draw(6, 4)).mean())
 
     assert_same_step(make, None, weights=lambda gramian: 2 * torch.ones_like(gramian))
 
@@ -84,18 +86,18 @@ def test_a_scalar_loss() -> None:
 def test_one_sample_and_one_objective() -> None:
     def make() -> Scene:
         model = _mlp()
-        return Scene((model,), _losses(model, _draw(1, 4)))
+        return Scene((model,), _losses(model, draw(1, 4)))
 
     assert_same_step(make, 0)
 
 
 def test_no_sample_at_all() -> None:
     model = _mlp()
-    step = Engine(model, batch_dim=0).backward(_losses(model, _draw(0, 4)), spread)
+    step = Engine(model, batch_dim=0).backward(_losses(model, draw(0, 4)), spread)
     assert step.gramian.shape == (0, 0)
     assert step.weights.shape == (0,)
     plain = _mlp()
-    _losses(plain, _draw(0, 4)).backward(torch.zeros(0, dtype=torch.float64))
+    _losses(plain, draw(0, 4)).backward(torch.zeros(0, dtype=torch.float64))
     assert_same_gradients(
         [p.grad for p in model.parameters()], [p.grad for p in plain.parameters()]
     )
@@ -107,7 +109,7 @@ def test_an_expert_that_sees_no_sample(how: str, batch_dim: int | None) -> None:
     # Autograd gives its parameters zeros, not nothing: an optimizer with momentum moves them.
     def make() -> Scene:
         used, idle = nn.Linear(4, 3).double(), nn.Linear(4, 3).double()
-        x = _draw(6, 4)
+        x = draw(6, 4)
         y = used(x)
         if how == "cat":
             y = torch.cat([y, idle(x[:0])])
@@ -121,7 +123,7 @@ def test_an_expert_that_sees_no_sample(how: str, batch_dim: int | None) -> None:
 def test_gradients_are_added_to_what_is_there() -> None:
     torch.manual_seed(0)
     model = _mlp()
-    x = _draw(6, 4)
+    x = draw(6, 4)
     engine = Engine(model, batch_dim=0)
     engine.backward(_losses(model, x), spread)
     once = [p.grad.clone() for p in model.parameters()]
@@ -137,7 +139,7 @@ def test_gradients_are_added_to_what_is_there() -> None:
 def test_gradients_do_not_alias(batch_dim: int | None) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3)).double()
-    Engine(model, batch_dim=batch_dim).backward(_losses(model, _draw(4, 3)), spread)
+    Engine(model, batch_dim=batch_dim).backward(_losses(model, draw(4, 3)), spread)
     storages = [p.grad.untyped_storage().data_ptr() for p in model.parameters()]
     assert len(set(storages)) == len(storages)
     for parameter in model.parameters():
@@ -150,7 +152,7 @@ def test_parameters_outside_the_engine(batch_dim: int | None) -> None:
     def make() -> Scene:
         before, inside, after = (nn.Linear(4, 4).double() for _ in range(3))
         unused, frozen = nn.Linear(4, 4).double(), nn.Linear(4, 4).double().requires_grad_(False)
-        x = _draw(6, 4).requires_grad_()
+        x = draw(6, 4).requires_grad_()
         h = frozen(torch.tanh(inside(torch.tanh(before(x)))))
         losses = after(h).square().sum(1)
         outside = [p for m in (before, after, unused, frozen) for p in m.parameters()]
@@ -165,7 +167,7 @@ def test_a_parameter_shared_with_a_module_outside(batch_dim: int | None) -> None
     def make() -> Scene:
         inside, outside = nn.Linear(4, 4).double(), nn.Linear(4, 4).double()
         outside.weight = inside.weight
-        losses = outside(torch.tanh(inside(_draw(6, 4)))).square().sum(1)
+        losses = outside(torch.tanh(inside(draw(6, 4)))).square().sum(1)
         return Scene((inside,), losses, tuple(outside.parameters()))
 
     assert_same_step(make, batch_dim)
@@ -174,7 +176,7 @@ def test_a_parameter_shared_with_a_module_outside(batch_dim: int | None) -> None
 def test_parameters_that_the_losses_do_not_reach_stay_without_gradient() -> None:
     def make() -> Scene:
         model = nn.ModuleDict({"used": _mlp(), "idle": _mlp()})
-        return Scene((model,), _losses(model["used"], _draw(6, 4)))
+        return Scene((model,), _losses(model["used"], draw(6, 4)))
 
     fused = assert_same_step(make)
     assert [leaf.grad is None for leaf in fused.everything] == [False] * 4 + [True] * 4
@@ -193,7 +195,7 @@ def test_a_function_that_cuts_the_gradient(batch_dim: int | None) -> None:
 
     def make() -> Scene:
         used, cut, head = (nn.Linear(4, 4).double() for _ in range(3))
-        x = _draw(6, 4)
+        x = draw(6, 4)
         return Scene((used, cut, head), head(Cut.apply(used(x), cut(x))).square().sum(1))
 
     fused = assert_same_step(make, batch_dim)
@@ -213,7 +215,7 @@ def test_a_function_whose_backward_is_not_linear(batch_dim: int | None) -> None:
 
     def make() -> Scene:
         first, second = nn.Linear(4, 5).double(), nn.Linear(5, 3).double()
-        return Scene((first, second), second(Clip.apply(first(_draw(6, 4)))).square().sum(1))
+        return Scene((first, second), second(Clip.apply(first(draw(6, 4)))).square().sum(1))
 
     assert_same_step(make, batch_dim)
 
@@ -223,7 +225,7 @@ def test_a_function_whose_backward_is_not_linear(batch_dim: int | None) -> None:
 def test_a_checkpoint(batch_dim: int | None, inside: bool) -> None:
     def make() -> Scene:
         first, second, third = (nn.Linear(4, 4).double() for _ in range(3))
-        h = checkpoint(lambda x: torch.tanh(second(first(x))), _draw(6, 4), use_reentrant=False)
+        h = checkpoint(lambda x: torch.tanh(second(first(x))), draw(6, 4), use_reentrant=False)
         modules = (first, second, third) if inside else (third,)
         outside = [p for m in (first, second) for p in m.parameters()]
         return Scene(modules, third(h).square().sum(1), tuple(outside))
@@ -247,10 +249,18 @@ def test_sparse_tables_get_sparse_gradients(batch_dim: int | None, together: boo
 
 @both_modes
 @pytest.mark.parametrize("padding", [None, 1])
-def test_a_sparse_table_tied_to_its_head(batch_dim: int | None, padding: int | None) -> None:
+@pytest.mark.parametrize("lookup_last", [False, True])
+def test_a_sparse_table_tied_to_its_head(
+    batch_dim: int | None, padding: int | None, lookup_last: bool
+) -> None:
+    # Whichever is nearer to the losses is met first.
     def make() -> Scene:
         table = nn.Embedding(9, 4, sparse=True, padding_idx=padding).double()
-        h = table(torch.randint(9, (5, 3))).tanh() @ table.weight.T
+        indices = torch.randint(9, (5, 3))
+        if lookup_last:
+            h = (draw(5, 3, 4) @ table.weight.T).tanh().tanh().sum(2, keepdim=True) + table(indices)
+        else:
+            h = table(indices).tanh() @ table.weight.T
         return Scene((table,), h.square().sum((1, 2)))
 
     assert_same_step(make, batch_dim)
@@ -272,7 +282,7 @@ def test_one_table_sparse_here_and_dense_there() -> None:
 def test_a_model_in_half_precision(dtype: torch.dtype, batch_dim: int | None) -> None:
     def make() -> Scene:
         model = _mlp().to(dtype)
-        x = _draw(6, 4).to(dtype)
+        x = draw(6, 4).to(dtype)
         return Scene((model,), model(x).float().square().sum(1))
 
     fused = assert_same_step(make, batch_dim, dtype=dtype)
@@ -284,7 +294,7 @@ def test_autocast(batch_dim: int | None) -> None:
     def make() -> Scene:
         model = _mlp().float()
         with torch.autocast("cpu", torch.bfloat16):
-            y = model(_draw(6, 4).float())
+            y = model(draw(6, 4).float())
         return Scene((model,), y.float().square().sum(1))
 
     assert_same_step(make, batch_dim, dtype=torch.bfloat16)
@@ -300,7 +310,7 @@ def test_autocast(batch_dim: int | None) -> None:
 def test_float64_losses_of_a_float32_model(batch_dim: int | None) -> None:
     def make() -> Scene:
         model = _mlp().float()
-        return Scene((model,), model(_draw(6, 4).float()).double().square().sum(1))
+        return Scene((model,), model(draw(6, 4).float()).double().square().sum(1))
 
     fused = assert_same_step(make, batch_dim, dtype=torch.float32)
     assert {leaf.grad.dtype for leaf in fused.everything} == {torch.float32}
@@ -310,7 +320,7 @@ def test_float64_losses_of_a_float32_model(batch_dim: int | None) -> None:
 def test_models_of_several_dtypes(batch_dim: int | None) -> None:
     def make() -> Scene:
         wide, single, half = nn.Linear(4, 4).double(), nn.Linear(4, 4), nn.Linear(4, 3).bfloat16()
-        h = single(torch.tanh(wide(_draw(6, 4))).float())
+        h = single(torch.tanh(wide(draw(6, 4))).float())
         return Scene((wide, half), half(h.bfloat16()).float().square().sum(1), (single.weight,))
 
     assert_same_step(make, batch_dim, dtype=torch.bfloat16)
@@ -322,7 +332,7 @@ def test_complex_parameters(batch_dim: int | None) -> None:
         module = nn.Module()
         module.weight = nn.Parameter(torch.randn(4, dtype=torch.complex128))
         layer = nn.Linear(4, 4).double()
-        h = layer(_draw(6, 4)) + 0j
+        h = layer(draw(6, 4)) + 0j
         return Scene((module, layer), (h * module.weight).sum(1).abs())
 
     assert_same_step(make, batch_dim)
@@ -333,7 +343,7 @@ def test_a_compiled_part_that_allows_a_further_pass(batch_dim: int | None) -> No
     def make() -> Scene:
         first, second = nn.Linear(4, 4).double(), nn.Linear(4, 3).double()
         part = torch.compile(first, backend="eager")
-        return Scene((first, second), second(torch.tanh(part(_draw(6, 4)))).square().sum(1))
+        return Scene((first, second), second(torch.tanh(part(draw(6, 4)))).square().sum(1))
 
     assert_same_step(make, batch_dim)
 

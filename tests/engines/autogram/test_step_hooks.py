@@ -8,9 +8,15 @@ from torch import Tensor, nn
 
 from engines.autogram import Engine
 from engines.errors import UnsupportedGraphError
-from tests.support.steps import Scene, assert_same_gradients, assert_same_step, spread, two_pass
-
-both_modes = pytest.mark.parametrize("batch_dim", [0, None])
+from tests.support.steps import (
+    Scene,
+    assert_same_gradients,
+    assert_same_step,
+    both_modes,
+    draw,
+    spread,
+    two_pass,
+)
 
 HOOKS: dict[str, Callable[[Tensor], Tensor | None]] = {
     "scales": lambda gradient: 3 * gradient,
@@ -20,10 +26,6 @@ HOOKS: dict[str, Callable[[Tensor], Tensor | None]] = {
     "ignores": lambda gradient: None,
 }
 every_hook = pytest.mark.parametrize("hook", HOOKS)
-
-
-def _draw(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def _pair() -> tuple[nn.Linear, nn.Linear]:
@@ -37,7 +39,7 @@ def test_a_hook_on_a_parameter(hook: str, batch_dim: int | None) -> None:
         first, second = _pair()
         first.weight.register_hook(HOOKS[hook])
         second.bias.register_hook(HOOKS[hook])
-        return Scene((first, second), second(first(_draw(6, 4)).tanh()).square().sum(1))
+        return Scene((first, second), second(first(draw(6, 4)).tanh()).square().sum(1))
 
     assert_same_step(make, batch_dim)
 
@@ -47,7 +49,7 @@ def test_a_hook_on_a_parameter_outside(hook: str) -> None:
     def make() -> Scene:
         first, second = _pair()
         first.weight.register_hook(HOOKS[hook])
-        losses = second(first(_draw(6, 4)).tanh()).square().sum(1)
+        losses = second(first(draw(6, 4)).tanh()).square().sum(1)
         return Scene((second,), losses, tuple(first.parameters()))
 
     assert_same_step(make)
@@ -59,7 +61,7 @@ def test_a_hook_on_a_parameter_outside(hook: str) -> None:
 def test_a_hook_on_an_activation(hook: str, batch_dim: int | None, samples: int) -> None:
     def make() -> Scene:
         first, second = _pair()
-        h = first(_draw(samples, 4)).tanh()
+        h = first(draw(samples, 4)).tanh()
         h.register_hook(HOOKS[hook])
         return Scene((first, second), second(h).square().sum(1))
 
@@ -76,7 +78,7 @@ def test_a_hook_on_a_node(hook: str, batch_dim: int | None, before: bool) -> Non
 
     def make() -> Scene:
         first, second = _pair()
-        h = first(_draw(6, 4)).tanh()
+        h = first(draw(6, 4)).tanh()
         register = h.grad_fn.register_prehook if before else h.grad_fn.register_hook
         register(on_node)
         return Scene((first, second), second(h).square().sum(1))
@@ -89,7 +91,7 @@ def test_a_hook_on_a_node(hook: str, batch_dim: int | None, before: bool) -> Non
 def test_a_hook_on_the_losses(hook: str, batch_dim: int | None) -> None:
     def make() -> Scene:
         first, second = _pair()
-        losses = second(first(_draw(6, 4)).tanh()).square().sum(1)
+        losses = second(first(draw(6, 4)).tanh()).square().sum(1)
         losses.register_hook(HOOKS[hook])
         return Scene((first, second), losses)
 
@@ -100,7 +102,7 @@ def test_a_hook_on_the_losses(hook: str, batch_dim: int | None) -> None:
 def test_a_hook_on_one_of_several_results(batch_dim: int | None) -> None:
     def make() -> Scene:
         first, second = _pair()
-        left, right = first(_draw(6, 4)).split([2, 3], dim=1)
+        left, right = first(draw(6, 4)).split([2, 3], dim=1)
         right.register_hook(lambda gradient: gradient.clamp(-0.1, 0.1))
         h = torch.cat([right.tanh(), left], 1)
         return Scene((first, second), second(h).square().sum(1))
@@ -114,7 +116,7 @@ def test_a_hook_between_a_transposition_and_the_weight(batch_dim: int | None) ->
         first, second = _pair()
         turned = first.weight.T
         turned.register_hook(lambda gradient: gradient.clamp(-0.1, 0.1))
-        return Scene((first, second), second((_draw(6, 4) @ turned).tanh()).square().sum(1))
+        return Scene((first, second), second((draw(6, 4) @ turned).tanh()).square().sum(1))
 
     assert_same_step(make, batch_dim)
 
@@ -138,7 +140,7 @@ def test_hooks_that_follow_the_accumulation_run_once(batch_dim: int | None) -> N
 
         for parameter in parameters:
             parameter.register_post_accumulate_grad_hook(count)
-        scene = Scene((first, second), second(first(outside(_draw(6, 4))).tanh()).square().sum(1))
+        scene = Scene((first, second), second(first(outside(draw(6, 4))).tanh()).square().sum(1))
         if fused:
             Engine(first, second, batch_dim=batch_dim).backward(scene.losses, spread)
         else:
@@ -160,7 +162,7 @@ def test_hooks_of_accumulation_nodes_run_once(batch_dim: int | None) -> None:
         node.register_prehook(lambda gradients: (calls.append("before"), (2 * gradients[0],))[1])
         node.register_hook(lambda *_: calls.append("after"))
         kept.append(node)
-        return Scene((first, second), second(first(_draw(6, 4)).tanh()).square().sum(1))
+        return Scene((first, second), second(first(draw(6, 4)).tanh()).square().sum(1))
 
     assert_same_step(make, batch_dim)
     assert calls == ["before", "after"] * 2
@@ -171,7 +173,7 @@ def test_hooks_over_several_parameters_are_refused() -> None:
     first, second = _pair()
     parameters = [*first.parameters(), *second.parameters()]
     torch.autograd.graph.register_multi_grad_hook(parameters, lambda gradients: None)
-    losses = second(first(_draw(6, 4)).tanh()).square().sum(1)
+    losses = second(first(draw(6, 4)).tanh()).square().sum(1)
     with pytest.raises(UnsupportedGraphError, match="register_multi_grad_hook"):
         Engine(first, second, batch_dim=0).backward(losses, spread)
     assert all(parameter.grad is None for parameter in parameters)
@@ -190,7 +192,7 @@ def test_backward_hooks_of_modules(batch_dim: int | None, kind: str) -> None:
             second.register_full_backward_pre_hook(
                 lambda module, received: (received[0].clamp(-0.1, 0.1),)
             )
-        return Scene((first, second), second(first(_draw(6, 4)).tanh()).square().sum(1))
+        return Scene((first, second), second(first(draw(6, 4)).tanh()).square().sum(1))
 
     assert_same_step(make, batch_dim)
 
@@ -199,7 +201,7 @@ def test_backward_hooks_of_modules(batch_dim: int | None, kind: str) -> None:
 def test_retained_gradients_of_activations_change_nothing(batch_dim: int | None) -> None:
     def make() -> Scene:
         first, second = _pair()
-        h = first(_draw(6, 4)).tanh()
+        h = first(draw(6, 4)).tanh()
         h.retain_grad()
         return Scene((first, second), second(h).square().sum(1))
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engines.autogram import rows as engine_rows
+from engines.autogram.rules import base
 from engines.autojac import backward, batched
 from engines.errors import BatchMixedError, UnsupportedGraphError
 from tests.support.allocations import peak_bytes
@@ -60,7 +61,7 @@ def test_reference(case: Case) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_reference_sample_by_sample(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     # As where the gradient of one sample is larger than a block.
-    monkeypatch.setattr(engine_rows, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(base, "BLOCK_BYTES", 1)
     model, x = case.build()
     assert_close(*_both(case.losses(model, x), model))
 
