@@ -7,6 +7,8 @@ PYTHON ?=
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
 # PORT is the app's port. Left empty, Streamlit takes 8501 or the next free one.
 PORT ?=
+# PROBLEM adds a model of your own: make app PROBLEM=package.module:factory
+PROBLEM ?=
 # ARGS is handed to pytest: make test ARGS="-m 'not browser'"
 ARGS ?=
 
@@ -18,7 +20,8 @@ HAS_VENV := import venv, ensurepip
 .PHONY: help app test check format clean environment environment-dev
 
 help:
-	@echo 'make app      set up .venv and open the app on 127.0.0.1   (PORT=8600 chooses the port)'
+	@echo 'make app      set up .venv and open the app on 127.0.0.1   (PORT=8600 chooses the port,'
+	@echo '              PROBLEM=package.module:factory adds a model of your own)'
 	@echo 'make test     set up .venv with the test tools and run every test   (ARGS=... for pytest)'
 	@echo 'make check    lint, formatting and types'
 	@echo 'make format   rewrite the code the way `make check` wants it'
@@ -27,7 +30,7 @@ help:
 
 app: environment
 	@exec $(VENV_PYTHON) -m streamlit run app.py --server.address 127.0.0.1 \
-	  $(if $(PORT),--server.port '$(PORT)')
+	  $(if $(PORT),--server.port '$(PORT)') $(if $(PROBLEM),-- --problem '$(PROBLEM)')
 
 test: environment-dev
 	@$(VENV_PYTHON) -m tests.support.browser

@@ -12,23 +12,20 @@ from typing import Any
 import torch
 
 from benchmarks.aggregation import SIZES, measure_aggregation
-from benchmarks.cases import DEVICES, Case, check_device
+from benchmarks.cases import DEVICES, TIMEOUT_S, UNIFORM, Case, check_device, problem_names
 from benchmarks.compare import compare_reports, read_report
 from benchmarks.explain import measure_explanation
-from benchmarks.growth import SIZES as GROWTH_SIZES
-from benchmarks.growth import WIDTHS, WORKLOADS_GROWN, grown, measure_growth
-from benchmarks.memory import measure_memory
-from benchmarks.page import page
+from benchmarks.fits import BUDGET_MEBIBYTES, measure_fits
+from benchmarks.growth import BATCHES, PROBLEMS_GROWN, grown, measure_growth
+from benchmarks.peer import chosen
 from benchmarks.report import Report
 from benchmarks.step_memory import measure_step_memory
 from benchmarks.step_time import measure_step_time
-from benchmarks.steps import OURS, chosen
-from jdviz.problems import PROBLEMS
 from jdviz.problems.workloads import WORKLOADS
-from jdviz.profiling import MeasurementError, measurable_methods
+from jdviz.profiling import OURS, SGD, Limits, MeasurementError, measurable_methods
 
 Options = argparse.Namespace
-NAMES = f"{', '.join(WORKLOADS)}, or package.module:name of a Workload"
+MEBIBYTE = 2**20
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -36,69 +33,86 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     time = commands.add_parser("time", help="every method ÷ one plain SGD step, in turn")
-    _add_workloads(time, tuple(WORKLOADS), "--problem")
-    _add_rounds(time)
-    _add_methods(time)
     memory = commands.add_parser("memory", help="peak memory of every method ÷ plain SGD's")
-    _add_workloads(memory, tuple(WORKLOADS))
-    _add_methods(memory)
     memory.add_argument("--repeats", type=int, default=2, help="processes that have to agree")
-    memory.add_argument(
-        "--problem",
-        default=None,
-        help=f"a problem of the app instead, also timed: {', '.join(PROBLEMS)}; or "
-        "package.module:name of a Workload",
+    growth = commands.add_parser("growth", help="time and memory as the batch or model grows")
+    growth.add_argument("--batches", type=int, nargs="+", default=BATCHES, metavar="M")
+    growth.add_argument(
+        "--sizes", nargs="*", default=None, help="model sizes, by default of what has several"
     )
-    memory.add_argument("--size", default=None, help="the problem's model size")
-    memory.add_argument(
-        "--aggregator", choices=measurable_methods(), default=None, help="of the problem's step"
+    growth.add_argument("--no-memory", action="store_true", help="leave the peaks out")
+    fits = commands.add_parser("fits", help="the largest batch within a budget of memory")
+    fits.add_argument(
+        "--budget",
+        type=float,
+        default=BUDGET_MEBIBYTES,
+        metavar="MIB",
+        help="for parameters, batch and step; %(default)g by default",
     )
-    growth = commands.add_parser("growth", help="time and memory as the batch or width grows")
-    growth.add_argument("--workload", nargs="+", default=WORKLOADS_GROWN, help=NAMES)
-    growth.add_argument("--sizes", type=int, nargs="+", default=GROWTH_SIZES, metavar="M")
-    growth.add_argument("--widths", type=int, nargs="*", default=WIDTHS, help="of mlp")
-    growth.add_argument("--no-memory", action="store_true", help="leave the profiles out")
-    _add_rounds(growth)
-    _add_methods(growth)
     explain = commands.add_parser("explain", help="how every use of a parameter is contracted")
-    _add_workloads(explain, ("mlp",), "--problem")
-    _add_rounds(explain)
+    explain.add_argument("--batch", type=int, default=None, help="samples in the step")
+    explain.add_argument("--device", choices=DEVICES, default="cpu")
+    for command, problems in (
+        (time, tuple(WORKLOADS)),
+        (memory, tuple(WORKLOADS)),
+        (growth, PROBLEMS_GROWN),
+        (fits, ("digits_cnn",)),
+        (explain, ("mlp",)),
+    ):
+        command.add_argument(
+            "--problem", "--workload", nargs="+", default=problems, help=problem_names()
+        )
+        command.add_argument("--threads", type=int, default=1, help="one by default, as the app")
+    for command in (time, memory):
+        command.add_argument("--batch", type=int, default=None, help="samples in the step")
+    for command in (time, memory, fits, explain):
+        command.add_argument("--size", default=None, help="the model size")
+    for command in (time, growth, explain):
+        command.add_argument(
+            "--rounds", type=int, default=None, help="timed rounds; what fits in 10 s by default"
+        )
+    for command in (time, memory, growth, fits):
+        _add_step(command)
+    for command in (time, memory, growth):
+        command.add_argument("--device", choices=DEVICES, default="cpu")
+        command.add_argument("--peer", action="store_true", help="measure torchjd 0.18.0 too")
+        command.add_argument(
+            "--memory-limit", type=float, default=None, metavar="MIB", help="of a process"
+        )
     compare = commands.add_parser("compare", help="what changed between two saved reports")
     compare.add_argument("earlier", type=Path, metavar="A", help="a file that --json wrote")
     compare.add_argument("later", type=Path, metavar="B", help="another, of the same command")
-    for command in (time, memory, growth, explain):
-        command.add_argument("--device", choices=DEVICES, default="cpu")
-        command.add_argument("--threads", type=int, default=None, help="torch's own by default")
     app = commands.add_parser("app", help="server start, first page, and Start to the first step")
     app.add_argument("--rounds", type=int, default=5, help="how often Start is pressed")
-    exact = commands.add_parser("exact", help="errors of both engines on every edge case")
+    commands.add_parser("exact", help="errors of both engines on every edge case")
     aggregation = commands.add_parser("aggregation", help="time of every weighting")
     aggregation.add_argument("--sizes", type=int, nargs="+", default=SIZES, metavar="M")
     aggregation.add_argument("--repeats", type=int, default=9, help="calls that are timed")
     aggregation.add_argument("--peer", action="store_true", help="time torchjd's weightings too")
-    for command in (time, memory, growth, explain, compare, app, exact, aggregation):
+    for command in commands.choices.values():
         command.add_argument("--json", type=Path, default=None, help="write the figures here too")
         command.add_argument("--csv", type=Path, default=None, help="write the table here too")
         command.add_argument("--html", type=Path, default=None, help="write a page here too")
     return parser
 
 
-def _add_workloads(
-    command: argparse.ArgumentParser, default: tuple[str, ...], *aliases: str
-) -> None:
-    command.add_argument("--workload", *aliases, nargs="+", default=default, help=NAMES)
-    command.add_argument("--batch", type=int, default=None, help="samples in the step")
-
-
-def _add_rounds(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--rounds", type=int, default=None, help="timed rounds; what fits in 10 s by default"
-    )
-
-
-def _add_methods(command: argparse.ArgumentParser) -> None:
+def _add_step(command: argparse.ArgumentParser) -> None:
+    """What says how a step is taken, and what its process may take."""
     command.add_argument("--methods", nargs="+", choices=OURS, default=OURS)
-    command.add_argument("--peer", action="store_true", help="measure torchjd 0.18.0 too")
+    command.add_argument(
+        "--aggregator",
+        choices=measurable_methods(),
+        default=UNIFORM,
+        metavar="NAME",
+        help=f"{UNIFORM} by default; or {', '.join(measurable_methods())}",
+    )
+    command.add_argument(
+        "--timeout",
+        type=float,
+        default=TIMEOUT_S,
+        metavar="S",
+        help="seconds of a process; %(default)g by default",
+    )
 
 
 def _with_test_tools(module: str) -> Any:
@@ -113,47 +127,59 @@ def _with_test_tools(module: str) -> Any:
 
 
 def _cases(options: Options) -> list[Case]:
-    """One case for each workload that was asked for, each once."""
-    names = dict.fromkeys(options.workload)
-    return [Case(name, options.batch, device=options.device) for name in names]
+    """One case for each problem that was asked for, each once."""
+    given = vars(options)
+    return [
+        Case(
+            problem=name,
+            size=given.get("size"),
+            batch_size=given.get("batch"),
+            aggregator=given.get("aggregator", UNIFORM),
+            device=given.get("device", "cpu"),
+            threads=options.threads,
+        )
+        for name in dict.fromkeys(options.problem)
+    ]
+
+
+def _limits(options: Options) -> Limits:
+    """What every child may take."""
+    given = vars(options).get("memory_limit")
+    for name, value in (("memory-limit", given), ("timeout", options.timeout)):
+        if value is not None and not value > 0:
+            raise MeasurementError(f"got --{name} {value:g}, expected more than 0; give more.")
+    return Limits(None if given is None else round(given * MEBIBYTE), options.timeout)
 
 
 def _time(options: Options) -> Report:
     methods = chosen(options.methods, peer=options.peer)
-    return measure_step_time(_cases(options), methods, options.rounds)
+    return measure_step_time(_cases(options), methods, options.rounds, _limits(options))
 
 
 def _memory(options: Options) -> Report:
-    if options.problem in PROBLEMS:
-        if options.device != "cpu" or options.peer:
-            raise MeasurementError(
-                "got --device or --peer with a problem of the app, expected a workload; leave "
-                "them or --problem out."
-            )
-        aggregator, threads = options.aggregator or "UPGrad", options.threads or 1
-        return measure_memory(options.problem, options.size, options.batch, aggregator, threads)
-    for name in ("size", "aggregator"):
-        if getattr(options, name) is not None:
-            raise MeasurementError(
-                f"got --{name} without a problem of the app, expected one of "
-                f"{', '.join(PROBLEMS)}; name it with --problem."
-            )
-    if options.problem is not None:
-        options.workload = [options.problem]
     methods = chosen(options.methods, peer=options.peer)
-    return measure_step_memory(_cases(options), methods, options.repeats)
+    return measure_step_memory(_cases(options), methods, options.repeats, _limits(options))
 
 
 def _growth(options: Options) -> Report:
-    methods = chosen(options.methods, peer=options.peer)
-    cases = grown(options.workload, options.sizes, options.widths, options.device)
-    return measure_growth(cases, methods, options.rounds, memory=not options.no_memory)
+    methods, limits = chosen(options.methods, peer=options.peer), _limits(options)
+    points, notes = grown(_cases(options), options.batches, options.sizes, limits)
+    memory = not options.no_memory
+    report = measure_growth(points, methods, options.rounds, limits, memory=memory)
+    return replace(report, notes=[*notes, *report.notes])
+
+
+def _fits(options: Options) -> Report:
+    methods = list(dict.fromkeys([SGD, *options.methods]))
+    budget_bytes = round(options.budget * MEBIBYTE)
+    return measure_fits(_cases(options), methods, budget_bytes, _limits(options))
 
 
 _COMMANDS: dict[str, Callable[[Options], Report]] = {
     "time": _time,
     "memory": _memory,
     "growth": _growth,
+    "fits": _fits,
     "explain": lambda options: measure_explanation(_cases(options), options.rounds),
     "compare": lambda options: compare_reports(
         read_report(options.earlier), read_report(options.later)
@@ -182,6 +208,15 @@ def _measure(options: Options) -> Report:
         torch.set_num_threads(before)
 
 
+def _check_folders(options: Options) -> None:
+    """Refuses a file that cannot be written, before minutes are spent on what goes into it."""
+    for file in (options.json, options.csv, options.html):
+        if file is not None and not file.resolve().parent.is_dir():
+            raise MeasurementError(
+                f"got {file}, whose folder is not there, expected one that is; make it first."
+            )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand and print its table.
 
@@ -193,6 +228,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
+        _check_folders(options)
         report = replace(_measure(options), command=options.command)
     except MeasurementError as error:
         sys.stderr.write(f"{error}\n")
@@ -203,6 +239,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.csv is not None:
         options.csv.write_text(report.csv(), "utf-8")
     if options.html is not None:
+        # Drawing loads two libraries more, which a table does not need.
+        from benchmarks.page import page
+
         options.html.write_text(page(report), "utf-8")
     return 0
 

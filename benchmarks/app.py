@@ -1,4 +1,4 @@
-"""How long a visitor waits: server start, first page, and Start to the first drawn step."""
+"""How long a visitor waits: for the server, a page, a first step, and beside a heavy neighbour."""
 
 import re
 import tempfile
@@ -8,6 +8,7 @@ from statistics import median
 
 from playwright.sync_api import Page, sync_playwright
 
+from benchmarks.neighbour import measure_neighbour
 from benchmarks.report import Report
 from benchmarks.serving import Server
 from jdviz.profiling import MeasurementError
@@ -42,20 +43,32 @@ def measure_app(rounds: int) -> Report:
             drawn_s = time.perf_counter() - began_s
             time.sleep(5.0)  # the spare worker loads torch meanwhile
             waits_s = [_first_step(page) for _ in range(rounds)]
+            page.close()
+            neighbour = measure_neighbour(browser, server.url, rounds)
             browser.close()
     rows = [
         ["server start to its first answer", f"{served_s:.2f}", "", ""],
         ["first page opened to its last figure drawn", f"{drawn_s:.2f}", "", ""],
-        [
-            "Start to first drawn step",
-            f"{median(waits_s):.2f}",
-            f"{min(waits_s):.2f}",
-            f"{max(waits_s):.2f}",
-        ],
+        _row("Start to first drawn step", waits_s),
+        _row("a number changed to its answer", neighbour.alone_s),
+        _row("the same while another visitor's autojac runs into its limit", neighbour.beside_s),
+        _row("a page opened to its title meanwhile", neighbour.opened_s),
     ]
-    figures = {"served_s": served_s, "drawn_s": drawn_s, "first_step_s": waits_s}
+    figures = {
+        "served_s": served_s,
+        "drawn_s": drawn_s,
+        "first_step_s": waits_s,
+        "answer_alone_s": neighbour.alone_s,
+        "answer_beside_s": neighbour.beside_s,
+        "opened_beside_s": neighbour.opened_s,
+    }
     columns = ["what", "median s", "least", "greatest"]
     return Report(f"The app in a headless browser, {rounds} rounds", columns, rows, figures)
+
+
+def _row(what: str, waits_s: list[float]) -> list[str]:
+    """Several waits as a line of the table."""
+    return [what, *(f"{value:.2f}" for value in (median(waits_s), min(waits_s), max(waits_s)))]
 
 
 def _first_step(page: Page) -> float:

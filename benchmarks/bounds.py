@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.cases import Built
-from benchmarks.steps import sentence
 from engines.autogram import Engine
 from engines.autogram.explanation import UsePlan
+from engines.errors import EngineError
+from jdviz.problems.subjects import Built
 from jdviz.profiling import MeasurementError
+from jdviz.profiling.timing import sentence
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,12 @@ class Bound:
         return 1 + self.contraction_multiply_adds / self.sgd_multiply_adds
 
 
-def closed_form(built: Built) -> Bound:
+def closed_form(built: Built, batch_dim: int | None) -> Bound:
     """Count the multiply-adds of a step and of its contractions.
 
     Args:
         built: Model and batch.
+        batch_dim: Dimension of the losses that indexes samples, None where objectives are tasks.
 
     Returns:
         The counts; only products are counted, neither activations nor normalisations.
@@ -50,18 +52,19 @@ def closed_form(built: Built) -> Bound:
     with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
         built.losses().mean().backward()
     built.model.zero_grad(set_to_none=True)
-    uses = explained_uses(built)
+    uses = explained_uses(built, batch_dim)
     # Uses that are contracted together say it at the first; the others cost nothing more.
     cheapest = sum(min([use.flops, *(flops for _, flops in use.alternatives)]) for use in uses)
     # The counter takes a multiply-add for two operations.
     return Bound(counter.get_total_flops() // 2, cheapest, predicted_ms(uses))
 
 
-def explained_uses(built: Built) -> tuple[UsePlan, ...]:
+def explained_uses(built: Built, batch_dim: int | None) -> tuple[UsePlan, ...]:
     """Ask the engine for its plan.
 
     Args:
         built: Model and batch.
+        batch_dim: As for `closed_form`.
 
     Returns:
         What `Engine.explain` gives.
@@ -70,9 +73,11 @@ def explained_uses(built: Built) -> tuple[UsePlan, ...]:
         MeasurementError: The engine refuses the model.
     """
     try:
-        return Engine(built.model, batch_dim=0).explain(built.losses())
-    except (ValueError, MemoryError) as error:
-        raise MeasurementError(f"The engine refuses the model: {sentence(error)}") from error
+        return Engine(built.model, batch_dim=batch_dim).explain(built.losses())
+    except (EngineError, TypeError, ValueError, MemoryError) as error:
+        raise MeasurementError(
+            f"The engine refuses the model: {sentence(error).rstrip('.: ')}."
+        ) from error
 
 
 def predicted_ms(uses: Sequence[UsePlan]) -> float:

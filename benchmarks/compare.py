@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Report
-from benchmarks.turns import Spread, number
 from jdviz.profiling import MeasurementError
+from jdviz.profiling.turns import Spread, number
 
 # Of the run and not of what was measured.
 _CIRCUMSTANCES = frozenset({"waited_share"})

@@ -7,22 +7,39 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.bounds import explained_uses, predicted_ms
-from benchmarks.cases import Built, Case
+from benchmarks.cases import Case
 from benchmarks.report import Report, circumstances
-from benchmarks.turns import Spread, Turn, number, take_turns
 from engines.autogram import Engine
 from engines.autogram.explanation import UsePlan
+from jdviz.problems.subjects import Built
 from jdviz.profiling import MeasurementError
+from jdviz.profiling.turns import Spread, Turn, number, take_turns
 
 MEBIBYTE = 2**20
 GRAMIAN, PASS = "compute_gramian", "input-gradient pass"
+
+
+COLUMNS = [
+    "problem",
+    "parameter",
+    "operation",
+    "rule",
+    "contraction",
+    "multiply-adds",
+    "cheapest alternative",
+    "workspace MiB",
+    "predicted ms",
+    "measured ms",
+    "why",
+]
 
 
 def measure_explanation(cases: Sequence[Case], rounds: int | None) -> Report:
     """Print the engine's plan, and time all contractions together.
 
     What they take is `compute_gramian` minus the backward pass to the result of the first module
-    with parameters, all parameters being frozen: the pass that any Gramian needs.
+    with parameters, all parameters being frozen: the pass that any Gramian needs. Where objectives
+    are tasks there are as many such passes as tasks, and nothing is timed.
 
     Args:
         cases: What is explained; one device for all.
@@ -39,58 +56,51 @@ def measure_explanation(cases: Sequence[Case], rounds: int | None) -> Report:
     notes: list[str] = []
     figures = {}
     for case in cases:
-        built = case.build()
-        uses = explained_uses(built)
+        subject, built = case.build()
+        uses = explained_uses(built, subject.batch_dim)
+        durations_ms: dict[str, list[float]] = {}
+        if subject.batch_dim is not None:
+            _, other = case.build()
+            turns = {GRAMIAN: _gramian(built), PASS: _input_pass(other)}
+            taken = take_turns(turns, rounds, case.device)
+            durations_ms = taken.durations_ms
+            notes += [f"{case.name}: {taken.disturbance}"] if taken.disturbance else []
         rows += [[case.name, *_cells(use)] for use in uses]
-        taken = take_turns(
-            {GRAMIAN: _gramian(built), PASS: _input_pass(case.build())}, rounds, case.device
-        )
-        durations_ms = taken.durations_ms
-        notes += taken.notes(case.name)
-        pairs = zip(durations_ms[GRAMIAN], durations_ms[PASS], strict=True)
-        measured = Spread.of([whole - part for whole, part in pairs])
-        flops = sum(use.flops for use in uses)
-        predicted = predicted_ms(uses)
-        rows.append(
-            [
-                case.name,
-                "all contractions",
-                *[""] * 3,
-                f"{flops:,}",
-                "",
-                number(max((use.workspace_bytes for use in uses), default=0) / MEBIBYTE),
-                number(predicted),
-                number(measured.median),
-                f"quartiles {measured.range} ms",
-            ]
-        )
+        rows.append(_total(case, uses, durations_ms))
         figures[case.name] = {
             "uses": [_figures(use) for use in uses],
-            "predicted_ms": predicted,
-            "gramian_ms": durations_ms[GRAMIAN],
-            "input_pass_ms": durations_ms[PASS],
+            "predicted_ms": predicted_ms(uses),
+            "gramian_ms": durations_ms.get(GRAMIAN, []),
+            "input_pass_ms": durations_ms.get(PASS, []),
         }
     return Report(
         title="How every use of a parameter is contracted; measured is compute_gramian minus the "
         "input-gradient pass",
-        columns=[
-            "workload",
-            "parameter",
-            "operation",
-            "rule",
-            "contraction",
-            "multiply-adds",
-            "cheapest alternative",
-            "workspace MiB",
-            "predicted ms",
-            "measured ms",
-            "why",
-        ],
+        columns=COLUMNS,
         rows=rows,
         figures=figures,
         machine=circumstances(cases[0].device),
         notes=notes,
     )
+
+
+def _total(case: Case, uses: Sequence[UsePlan], durations_ms: dict[str, list[float]]) -> list[str]:
+    """All uses of a case together as text."""
+    timed = ["", ""]
+    if durations_ms:
+        pairs = zip(durations_ms[GRAMIAN], durations_ms[PASS], strict=True)
+        measured = Spread.of([whole - part for whole, part in pairs])
+        timed = [number(measured.median), f"quartiles {measured.range} ms"]
+    return [
+        case.name,
+        "all contractions",
+        *[""] * 3,
+        f"{sum(use.flops for use in uses):,}",
+        "",
+        number(max((use.workspace_bytes for use in uses), default=0) / MEBIBYTE),
+        number(predicted_ms(uses)),
+        *timed,
+    ]
 
 
 def _cells(use: UsePlan) -> list[str]:

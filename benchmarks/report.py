@@ -1,12 +1,10 @@
 """A table with the circumstances under which it was measured."""
 
 import csv
-import importlib.metadata
 import io
-import os
-import platform
 import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,35 +12,24 @@ from typing import Any
 import torch
 
 from jdviz.profiling import MeasurementError
+from jdviz.profiling.machine import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 _LETTER = re.compile(r"[^\W\d_]")
 _EXPONENT = re.compile(r"(?<=\d)e(?=[+-]?\d)")
 
 
-def circumstances(device: str = "cpu") -> dict[str, str]:
+def circumstances(device: str = "cpu", threads: int | None = None) -> dict[str, str]:
     """Commit, versions, device and threads, as every report states them.
 
     Args:
         device: "cpu" or "cuda".
+        threads: Threads that torch could use; those of this process if None.
 
     Returns:
         Texts by name. torchjd is among them only where it is installed.
     """
-    found = {"commit": _commit()}
-    for library in ("torch", "numpy", "torchjd"):
-        try:
-            found[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        **found,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "device": _device_name(device),
-        "cores": str(os.cpu_count()),
-        "threads": str(torch.get_num_threads()),
-    }
+    return {"commit": _commit(), **machine(device, threads or torch.get_num_threads())}
 
 
 def _commit() -> str:
@@ -55,16 +42,18 @@ def _commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
-def _device_name(device: str) -> str:
-    """What a person calls the processor that computes."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next(iter(names), platform.processor() or "unknown processor")
+def refuse_if_nothing(measured: bool, failures: Sequence[str]) -> None:
+    """Ends a command that found nothing.
+
+    Args:
+        measured: Whether it found anything.
+        failures: Why it did not find more, one sentence each.
+
+    Raises:
+        MeasurementError: It found nothing; the message is the first of the failures.
+    """
+    if not measured and failures:
+        raise MeasurementError(failures[0])
 
 
 @dataclass(frozen=True)
@@ -79,6 +68,8 @@ class Report:
         machine: Commit, versions and machine.
         notes: What a reader has to know besides, one sentence each.
         command: The subcommand that measured.
+        comparisons: What the figures of a page are drawn from, by name; empty where the command
+            compares no steps.
     """
 
     title: str
@@ -88,6 +79,7 @@ class Report:
     machine: dict[str, str] = field(default_factory=circumstances)
     notes: list[str] = field(default_factory=list)
     command: str = ""
+    comparisons: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The report in a form that JSON can hold."""
@@ -107,7 +99,8 @@ class Report:
             MeasurementError: An entry is missing or unknown.
         """
         names = [one.name for one in fields(cls)]
-        if not isinstance(values, dict) or set(values) != set(names):
+        # Files from before there were comparisons have none, and are still worth comparing.
+        if not isinstance(values, dict) or set(values) | {"comparisons"} != set(names):
             got = ", ".join(values) if isinstance(values, dict) else type(values).__name__
             raise MeasurementError(
                 f"got {got or 'nothing'}, expected a report with {', '.join(names)}; write it "

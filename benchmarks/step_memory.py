@@ -1,16 +1,14 @@
-"""`memory`: peak bytes of every method ÷ those of one plain SGD step, on every workload."""
+"""`memory`: peak bytes of every method ÷ those of one plain SGD step, on every problem."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import torch
-
-from benchmarks.cases import Case
-from benchmarks.peaks import Peaks, measure_all
-from benchmarks.report import Report, circumstances
-from benchmarks.steps import SGD
-from benchmarks.turns import geometric_mean, judged, number
-from jdviz.problems.workloads import WORKLOADS
-from jdviz.profiling import MeasurementError
+from benchmarks.cases import Case, every_workload
+from benchmarks.judging import failed_row, geometric_mean, verdict
+from benchmarks.repeating import Repeated, as_comparison, measure_repeatedly
+from benchmarks.report import Report, circumstances, refuse_if_nothing
+from jdviz.profiling import SGD, Limits, MeasurementError, StepMethod
+from jdviz.profiling.results import OWNERS
+from jdviz.profiling.turns import number
 
 MEBIBYTE = 2**20
 # Of the geometric mean over all workloads, and of the worst one.
@@ -19,107 +17,130 @@ WORST_LIMITS = {"two-pass": 1.6}
 # `autojac.backward` ÷ the peer's.
 OURS_TO_PEER = ("autojac", "torchjd autojac")
 PEER_LIMIT = 1.0
+_NAMES = {"jacobian": "Jacobian", "gramian": "Gramian"}
+COLUMNS = [
+    "problem",
+    "method",
+    "÷ SGD",
+    "peak MiB",
+    "repeats",
+    "in",
+    "layer",
+    "at",
+    *(f"{_NAMES.get(owner, owner)} MiB" for owner in OWNERS),
+    "parameters MiB",
+    "target",
+    "outcome",
+]
 
 
-def measure_step_memory(cases: Sequence[Case], methods: Sequence[str], repeats: int) -> Report:
-    """Profile one step by every method, each in fresh processes.
+def measure_step_memory(
+    cases: Sequence[Case], methods: Sequence[StepMethod], repeats: int, limits: Limits
+) -> Report:
+    """Measures the memory of one step by every method, each in fresh processes.
 
     Args:
         cases: What is measured; one device for all.
-        methods: Some of `benchmarks.steps.METHODS`, SGD first.
+        methods: How the step is taken, SGD first.
         repeats: How many processes measure the same; they must agree to the byte.
+        limits: What each of them may take.
 
     Returns:
-        For every case and method the peak as a multiple of SGD's and in MiB, and the target.
+        For every case and method the peak as a multiple of SGD's and in MiB, where it is and what
+        it is made of, and the target; or why there is none.
 
     Raises:
-        MeasurementError: A case or the number of repeats is not valid, or a plain step failed.
+        MeasurementError: The number of repeats is not valid, or nothing could be measured.
     """
     if repeats < 1:
         raise MeasurementError(f"got {repeats} repeats, expected at least 1; give more.")
     rows: list[list[str]] = []
-    notes: list[str] = []
-    figures = {}
+    failures: list[str] = []
+    figures, comparisons = {}, {}
     multiples: dict[str, list[float]] = {method: [] for method in methods}
     for case in cases:
-        case.build()  # refuses what cannot be before a child is started
-        found = measure_all(case, methods, repeats, torch.get_num_threads())
-        if found[SGD].failure:
-            raise MeasurementError(
-                f"The plain step on {case.name} failed with {found[SGD].failure}."
-            )
-        for method, peaks in found.items():
-            if not peaks.failure:
-                multiples[method].append(peaks.most / found[SGD].most)
-        rows += _rows(case, found)
-        notes += [
-            f"{method} on {case.name} failed with {peaks.failure}."
-            for method, peaks in found.items()
-            if peaks.failure
-        ]
-        figures[case.name] = {method: peaks.figures() for method, peaks in found.items()}
-    complete = [case.name for case in cases] == list(WORKLOADS)
+        try:
+            specs = case.specs(methods, limits)
+        except MeasurementError as error:
+            failures.append(str(error))
+            rows.append(failed_row(COLUMNS, case.name, "every method", str(error)))
+            continue
+        found = [measure_repeatedly(spec, repeats, limits) for spec in specs]
+        by_method: dict[str, Repeated] = {one.spec.method: one for one in found}
+        failures += [one.failure.sentence for one in found if one.failure is not None]
+        for method, ratio in _multiples(by_method).items():
+            multiples[method].append(ratio)
+        rows += _rows(case, by_method)
+        figures[case.name] = {method: one.figures() for method, one in by_method.items()}
+        comparisons[case.name] = as_comparison(found).to_dict()
+    refuse_if_nothing(any(one["measurements"] for one in comparisons.values()), failures)
+    judge = every_workload(cases)
     rows += [
-        _mean_row(method, values, complete)
+        _mean_row(method, values, judge)
         for method, values in multiples.items()
         if method != SGD and len(values) == len(cases) > 1
     ]
     return Report(
         title="Peak memory of one step ÷ plain SGD's, without the parameters, with new gradients",
-        columns=["workload", "method", "÷ SGD", "peak MiB", "repeats", "at", "target", "outcome"],
+        columns=COLUMNS,
         rows=rows,
         figures=figures,
-        machine=circumstances(cases[0].device),
-        notes=notes,
+        machine=circumstances(cases[0].device, cases[0].threads),
+        comparisons=comparisons,
     )
 
 
-def _rows(case: Case, found: dict[str, Peaks]) -> list[list[str]]:
+def _multiples(found: Mapping[str, Repeated]) -> dict[str, float]:
+    """Peaks ÷ SGD's, of the methods that have both."""
+    plain = found[SGD].first
+    return {
+        method: max(one.peaks_bytes) / plain.peak_bytes
+        for method, one in found.items()
+        if plain is not None and one.found
+    }
+
+
+def _rows(case: Case, found: Mapping[str, Repeated]) -> list[list[str]]:
     """The lines of one case."""
     rows = []
-    for method, peaks in found.items():
-        if peaks.failure:
-            rows.append([case.name, method, "failed", *[""] * 5])
+    multiples = _multiples(found)
+    for method, one in found.items():
+        first = one.first
+        if first is None:
+            sentence = "" if one.failure is None else one.failure.sentence
+            rows.append(failed_row(COLUMNS, case.name, method, sentence))
             continue
-        ratio, limit = peaks.most / found[SGD].most, WORST_LIMITS.get(method)
-        spread = peaks.most - min(peaks.peak_bytes)
+        ratio = multiples.get(method)
+        limit = WORST_LIMITS.get(method) if case.has_targets and ratio is not None else None
         rows.append(
             [
                 case.name,
                 method,
-                number(ratio),
-                number(peaks.most / MEBIBYTE),
-                "agree" if peaks.agrees else f"differ by {spread:,} bytes",
-                peaks.operation,
-                "" if limit is None else f"≤ {limit:g}",
-                "" if limit is None else judged(ratio, limit),
+                "–" if ratio is None else number(ratio),
+                number(max(one.peaks_bytes) / MEBIBYTE),
+                f"differ by {one.spread_bytes:,} bytes" if one.spread_bytes else "agree",
+                first.peak_phase,
+                first.peak_source.layer,
+                first.peak_source.operation,
+                *(number(first.peak_split[owner] / MEBIBYTE) for owner in OWNERS),
+                number(first.parameter_bytes / MEBIBYTE),
+                *verdict(ratio, limit),
             ]
         )
-    ours, theirs = (found.get(method) for method in OURS_TO_PEER)
-    if ours and theirs and not ours.failure and not theirs.failure:
-        ratio = ours.most / theirs.most
-        rows.append(
-            [
-                case.name,
-                " ÷ ".join(OURS_TO_PEER),
-                number(ratio),
-                *[""] * 3,
-                f"≤ {PEER_LIMIT:g}",
-                judged(ratio, PEER_LIMIT),
-            ]
-        )
+    ours, theirs = (multiples.get(method) for method in OURS_TO_PEER)
+    if ours is not None and theirs is not None:
+        ratio = ours / theirs
+        limit = PEER_LIMIT if case.has_targets else None
+        rows.append(_short_row(case.name, " ÷ ".join(OURS_TO_PEER), ratio, limit))
     return rows
 
 
-def _mean_row(method: str, values: Sequence[float], complete: bool) -> list[str]:
-    """The geometric mean; the target is about all five workloads and no others."""
-    mean = geometric_mean(values)
-    limit = MEAN_LIMITS.get(method) if complete else None
-    return [
-        "geometric mean",
-        method,
-        number(mean),
-        *[""] * 3,
-        "" if limit is None else f"≤ {limit:g}",
-        "" if limit is None else judged(mean, limit),
-    ]
+def _mean_row(method: str, values: Sequence[float], judge: bool) -> list[str]:
+    """The geometric mean over all cases."""
+    limit = MEAN_LIMITS.get(method) if judge else None
+    return _short_row("geometric mean", method, geometric_mean(values), limit)
+
+
+def _short_row(name: str, method: str, ratio: float, limit: float | None) -> list[str]:
+    """A line that has nothing but a ratio."""
+    return [name, method, number(ratio), *[""] * (len(COLUMNS) - 5), *verdict(ratio, limit)]

@@ -6,8 +6,8 @@ from typing import Any
 
 from benchmarks.bounds import Bound, closed_form
 from benchmarks.cases import Case
-from benchmarks.steps import SGD, make_step, probe
-from benchmarks.turns import Spread, Taken, Turn, ratios, take_turns
+from jdviz.profiling import SGD, Limits, MeasurementError, StepMethod, Times, measure_times
+from jdviz.profiling.turns import Spread, ratios
 
 # Beyond this the gradients of float32 are wrong and not merely rounded.
 LARGEST_ERROR = 1e-3
@@ -19,90 +19,85 @@ class Timed:
 
     Attributes:
         case: What was measured.
-        taken: One duration per round, by method; without those that failed.
-        errors: Relative Frobenius error of the gradients against SGD's, by method.
-        failures: Why a method has no durations.
-        bound: The closed form.
+        times: Durations, errors and failures.
+        bound: The closed form; None where the engine refuses the model.
+        refusal: Why it does; "" where it does not.
     """
 
     case: Case
-    taken: Taken
-    errors: dict[str, float]
-    failures: dict[str, str]
-    bound: Bound
-
-    @property
-    def durations_ms(self) -> dict[str, list[float]]:
-        """One value per round, by method."""
-        return self.taken.durations_ms
+    times: Times
+    bound: Bound | None
+    refusal: str = ""
 
     def ratio(self, method: str, base: str = SGD) -> Spread | None:
         """A method ÷ another, round by round; None if one of them has no durations."""
-        if not {method, base} <= set(self.durations_ms):
+        durations_ms = self.times.durations_ms
+        if not {method, base} <= set(durations_ms):
             return None
-        return Spread.of(ratios(self.durations_ms[method], self.durations_ms[base]))
+        return Spread.of(ratios(durations_ms[method], durations_ms[base]))
 
     def median_ms(self, method: str) -> float:
         """Median duration of a method that has some."""
-        return Spread.of(self.durations_ms[method]).median
+        return Spread.of(self.times.durations_ms[method]).median
 
     def notes(self) -> list[str]:
-        """Sentences: what disturbed, which method failed, or left other gradients than SGD."""
-        failed = self.taken.notes(self.case.name)
-        failed += [
-            f"{method} on {self.case.name} failed with {why}."
-            for method, why in self.failures.items()
-        ]
-        return failed + [
+        """Sentences: what disturbed, what the engine refuses, who left other gradients than SGD."""
+        found = [self.times.disturbed, self.refusal]
+        found = [f"{self.case.name}: {sentence}" for sentence in found if sentence]
+        return found + [
             f"{method} on {self.case.name} left gradients that differ from SGD's by {error:.0e}."
-            for method, error in self.errors.items()
+            for method, error in self.times.errors.items()
             if not error <= LARGEST_ERROR
         ]
 
     def figures(self) -> dict[str, Any]:
         """The numbers, ready for JSON."""
+        durations_ms = self.times.durations_ms
+        bound = self.bound
+        closed: dict[str, Any] = {}
+        if bound is not None:
+            closed = {
+                "sgd_multiply_adds": bound.sgd_multiply_adds,
+                "contraction_multiply_adds": bound.contraction_multiply_adds,
+                "bound_ratio": bound.ratio,
+                "predicted_ms": bound.predicted_ms,
+            }
         return {
-            "sgd_multiply_adds": self.bound.sgd_multiply_adds,
-            "contraction_multiply_adds": self.bound.contraction_multiply_adds,
-            "bound_ratio": self.bound.ratio,
-            "predicted_ms": self.bound.predicted_ms,
+            **closed,
             "methods": {
                 method: {
                     "durations_ms": found,
-                    "ratios": ratios(found, self.durations_ms[SGD]),
-                    "gradient_error": self.errors[method],
+                    "ratios": ratios(found, durations_ms[SGD]),
+                    "gradient_error": self.times.errors.get(method),
                 }
-                for method, found in self.durations_ms.items()
+                for method, found in durations_ms.items()
             },
-            "failures": self.failures,
-            "waited_share": self.taken.waited_share,
+            "failures": self.times.failures,
+            "waited_share": self.times.waited_share,
         }
 
 
-def time_case(case: Case, methods: Sequence[str], rounds: int | None) -> Timed:
-    """Time methods in turn.
+def time_case(
+    case: Case, methods: Sequence[StepMethod], rounds: int | None, limits: Limits
+) -> Timed:
+    """Times methods in turn, in one child process.
 
     Args:
         case: What is measured.
-        methods: Some of `benchmarks.steps.METHODS`, SGD among them.
-        rounds: As for `take_turns`.
+        methods: How the step is taken, SGD among them.
+        rounds: How often each; None for as many as fit in ten seconds.
+        limits: What the child may take.
 
     Returns:
         Durations, errors and bound.
 
     Raises:
-        MeasurementError: The case or the number of rounds is not valid, SGD failed, or the engine
-            refuses the model.
+        MeasurementError: The case or the number of rounds is not valid, SGD failed, or the child
+            gave no result.
     """
-    built = case.build()
-    steps = {method: make_step(case, built, method) for method in methods}
-    errors, failures = probe(steps)
-    turns = {
-        method: Turn(step.run, step.clear)
-        for method, step in steps.items()
-        if method not in failures
-    }
-    taken = take_turns(turns, rounds, case.device)
-    for step in steps.values():
-        step.clear()
-    return Timed(case, taken, errors, failures, closed_form(built))
+    times = measure_times(case.specs(methods, limits), rounds, limits)
+    subject, built = case.build()
+    try:
+        return Timed(case, times, closed_form(built, subject.batch_dim))
+    except MeasurementError as error:
+        return Timed(case, times, None, str(error))

@@ -3,15 +3,18 @@
 The server process draws and starts workers. It never trains and never profiles.
 """
 
+import argparse
 import atexit
 import gc
+import sys
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import streamlit as st
 
-from jdviz.profiling import Measurement, MeasureSpec
+from jdviz.problems import ProblemError, choose, own_paths
+from jdviz.profiling.lab import Lab
 from jdviz.runs import FINAL_STATUSES, Run, RunStore, data_folder
 from jdviz.training.pool import WorkerPool, default_workers
 
@@ -20,7 +23,39 @@ from jdviz.training.pool import WorkerPool, default_workers
 DEPARTURE_GRACE_S = 5.0
 # Far longer than any step of the problems here; a worker writes at least once a step.
 SILENT_S = 60.0
-REMEMBERED_MEASUREMENTS = 200
+
+
+def take_arguments(script: str) -> list[str]:
+    """Take what the app was started with: `streamlit run app.py -- --problem module:factory`.
+
+    Only whoever starts the server chooses what it imports, here or in `JDVIZ_PROBLEMS`; nothing
+    that a visitor sends is read.
+
+    Args:
+        script: The app's entry. A test that runs it was started with arguments of its own.
+
+    Returns:
+        What could not be taken, a sentence each; the rest was.
+    """
+    given = []
+    wrong = []
+    if Path(sys.argv[0]).resolve() == Path(script).resolve():
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        # Without a value it is an import path without a name, which is said like any other.
+        parser.add_argument("--problem", action="append", nargs="?", const="", default=[])
+        options, unknown = parser.parse_known_args(sys.argv[1:])
+        given = options.problem
+        if unknown:
+            wrong.append(
+                f"The app was started with {' '.join(unknown)}, expected --problem "
+                "package.module:factory; write streamlit's own options before the --."
+            )
+    for path in (*own_paths(), *given):
+        try:
+            choose([path])
+        except ProblemError as error:
+            wrong.append(str(error))
+    return wrong
 
 
 @dataclass(frozen=True)
@@ -71,23 +106,9 @@ def find_run(run_id: str) -> Run | None:
 
 
 @st.cache_resource(show_spinner=False)
-def _measurements() -> dict[MeasureSpec, Measurement]:
-    return {}
-
-
-def remember(measurement: Measurement) -> None:
-    """Keep a measurement for as long as the server runs, among the latest ones."""
-    known = _measurements()
-    known.pop(measurement.spec, None)
-    known[measurement.spec] = measurement
-    for oldest in list(known)[:-REMEMBERED_MEASUREMENTS]:
-        known.pop(oldest, None)
-
-
-def recall(specs: Iterable[MeasureSpec]) -> list[Measurement]:
-    """The measurements made since the server started, of those asked for."""
-    known = _measurements()
-    return [known[spec] for spec in specs if spec in known]
+def lab() -> Lab:
+    """What was measured since the server started."""
+    return Lab()
 
 
 @st.cache_resource(show_spinner=False)

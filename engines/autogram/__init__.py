@@ -2,6 +2,8 @@
 
 from engines.autogram.engine import Engine
 from engines.autogram.explanation import UsePlan
+from engines.autogram.marks import PREFIX as MARK_PREFIX
+from engines.autogram.rates import settle_rates
 from engines.autogram.step import GramianStep
 
-__all__ = ["Engine", "GramianStep", "UsePlan"]
+__all__ = ["MARK_PREFIX", "Engine", "GramianStep", "UsePlan", "settle_rates"]

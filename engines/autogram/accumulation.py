@@ -7,6 +7,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from engines.autogram.marks import label_of, named
 from engines.autogram.plan import Member
 from engines.autogram.reading import Reading
 from engines.autogram.rules import (
@@ -157,11 +158,22 @@ class Accumulation:
             for number in self._waiting[index]:
                 self._missing[number] -= 1
                 if self._missing[number] == 0:
-                    self._contract(*self._open[number])
+                    self._contract_named(number, label_of(self._graph.nodes[index]))
                     self._done[number] = True
                     self._release(self._open[number][0])
 
         return receive
+
+    def _contract_named(self, number: int, label: str) -> None:
+        """Contract a group, and show this and the work on what it keeps under a name."""
+        kept = len(self.weighted)
+        with named(label):
+            self._contract(*self._open[number])
+        if not label:
+            return
+        for place in range(kept, len(self.weighted)):
+            members, make = self.weighted[place]
+            self.weighted[place] = (members, _named(make, label))
 
     def unfinished(self) -> list[int]:
         """Parameters of tasks that never had all they need, by index."""
@@ -244,6 +256,16 @@ class Accumulation:
             if inputs.device != total.device:
                 inputs = inputs.to(total.device)
         return Factors(self._graph.nodes[index], split.axis, inputs, outputs)
+
+
+def _named(make: Weighted, label: str) -> Weighted:
+    """The same under a name."""
+
+    def make_named(weights: Tensor) -> list[Tensor]:
+        with named(label):
+            return make(weights)
+
+    return make_named
 
 
 def _of_nothing(shapes: list[torch.Size]) -> Weighted:

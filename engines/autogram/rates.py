@@ -120,6 +120,31 @@ def rates_of(device: torch.device, dtype: torch.dtype) -> Rates:
         return _known[key]
 
 
+def settle_rates(device: torch.device, dtype: torch.dtype) -> bool:
+    """Measure the rates of a device unless they are known; again where it was too busy before.
+
+    Plans follow the rates, so what is to repeat to the byte wants them settled first.
+
+    Args:
+        device: Where the contractions run.
+        dtype: Their dtype.
+
+    Returns:
+        Whether they are measured; if not, plans are made with constants and another call may
+        succeed.
+
+    Cost: as `rates_of`.
+    """
+    rates_of(device, dtype)
+    if torch.are_deterministic_algorithms_enabled() or not _is_available(device):
+        return False
+    key = _key(device, dtype)
+    with _measuring:
+        if _known[key] is _constants(device):
+            _known[key] = _find(key, device, dtype)
+        return _known[key] is not _constants(device)
+
+
 def _constants(device: torch.device) -> Rates:
     """Rates to plan with where none are measured."""
     return _CPU if device.type in ("cpu", "meta") else _ACCELERATOR

@@ -5,20 +5,16 @@ A page shows a figure with `theme=None` and `config=CONFIG`: every colour is alr
 
 from jdviz.figures.angles import angle_caption, angle_histogram
 from jdviz.figures.cone import DualCone2D, dual_cone_2d
+from jdviz.figures.crossover import CrossoverDot, crossover_caption, crossover_map
+from jdviz.figures.durations import time_bars, time_caption
+from jdviz.figures.fits import fit_bars, fit_caption
+from jdviz.figures.growth import GrowthPoint, growth_caption, growth_lines
 from jdviz.figures.hurt import improvement_bars, improvement_caption
-from jdviz.figures.matrices import (
-    cosine_caption,
-    cosine_heatmap,
-    gramian_caption,
-    gramian_heatmap,
-)
-from jdviz.figures.memory import (
-    engines_caption,
-    memory_caption,
-    memory_timelines,
-    peak_bars,
-    time_bars,
-)
+from jdviz.figures.lab_report import comparison_sections
+from jdviz.figures.lab_tables import crossover_table, fit_table, growth_table, lab_table, plan_table
+from jdviz.figures.matrices import cosine_caption, cosine_heatmap, gramian_caption, gramian_heatmap
+from jdviz.figures.mirrored import mirrored_caption, mirrored_timelines
+from jdviz.figures.peaks import peak_caption, peak_split_bars
 from jdviz.figures.plane import (
     comparison_caption,
     directions_caption,
@@ -26,38 +22,59 @@ from jdviz.figures.plane import (
     plane_caption,
     update_plane_figure,
 )
-from jdviz.figures.tables import directions_table, engines_table
-from jdviz.figures.theme import CONFIG, ENGINE_STYLES, Figure, Theme
+from jdviz.figures.report import Section, html_report
+from jdviz.figures.styles import ENGINE_STYLES
+from jdviz.figures.tables import directions_table
+from jdviz.figures.theme import CONFIG, Figure, Theme
+from jdviz.figures.timelines import memory_caption, memory_timelines
 from jdviz.figures.training import loss_caption, loss_history, weight_bars, weight_caption
 
 __all__ = [
     "CONFIG",
     "ENGINE_STYLES",
+    "CrossoverDot",
     "DualCone2D",
     "Figure",
+    "GrowthPoint",
+    "Section",
     "Theme",
     "angle_caption",
     "angle_histogram",
     "comparison_caption",
+    "comparison_sections",
     "cosine_caption",
     "cosine_heatmap",
+    "crossover_caption",
+    "crossover_map",
+    "crossover_table",
     "directions_caption",
     "directions_figure",
     "directions_table",
     "dual_cone_2d",
-    "engines_caption",
-    "engines_table",
+    "fit_bars",
+    "fit_caption",
+    "fit_table",
     "gramian_caption",
     "gramian_heatmap",
+    "growth_caption",
+    "growth_lines",
+    "growth_table",
+    "html_report",
     "improvement_bars",
     "improvement_caption",
+    "lab_table",
     "loss_caption",
     "loss_history",
     "memory_caption",
     "memory_timelines",
-    "peak_bars",
+    "mirrored_caption",
+    "mirrored_timelines",
+    "peak_caption",
+    "peak_split_bars",
+    "plan_table",
     "plane_caption",
     "time_bars",
+    "time_caption",
     "update_plane_figure",
     "weight_bars",
     "weight_caption",

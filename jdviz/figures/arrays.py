@@ -74,6 +74,37 @@ def nice_limit(value: float) -> float:
     return float(fitting[0] * power) if fitting.size else float(10 * power)
 
 
+def nice_ticks(low: float, high: float, limit: int) -> list[float]:
+    """Multiples of 1, 2 or 5 times a power of ten from `low` to `high`, at most about `limit`.
+
+    Examples:
+        >>> nice_ticks(-3.0, 6.0, 6)
+        [-2.0, 0.0, 2.0, 4.0, 6.0]
+    """
+    wanted = max(high - low, 1e-9) / limit
+    power = 10.0 ** np.floor(np.log10(wanted))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= wanted * 0.999)
+    places = np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1)
+    # Rounding away what the multiplication left, so that 0.3 reads as 0.3; and no minus zero.
+    return [float(f"{place * step:.6g}") + 0.0 for place in places]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Places for ticks from `low` to `high` on a logarithmic axis.
+
+    Returns:
+        1, 2 and 5 times the powers of ten; over more than three of them, the powers alone.
+
+    Examples:
+        >>> log_ticks(0.4, 12.0), log_ticks(2.0, 90_000.0)
+        ([0.5, 1.0, 2.0, 5.0, 10.0], [10.0, 100.0, 1000.0, 10000.0])
+    """
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    factors = (1, 2, 5) if high / low <= 1000 else (1,)
+    ticks = [float(f"{factor}e{power}") for power in powers for factor in factors]
+    return [tick for tick in ticks if low <= tick <= high]
+
+
 def tick_places(m: int, limit: int = 16) -> list[int]:
     """At most about `limit` of m places, evenly spread from the first, to carry a tick label."""
     if m <= limit:

@@ -6,8 +6,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from jdviz.figures.measured import Measured, check_measurements, engine_labels, quartiles
-from jdviz.figures.words import degrees, mebibytes, milliseconds, number, ratio
+from jdviz.figures.words import degrees, number
 
 #: More methods than this are rows of the table, because they would not fit beside each other.
 COLUMNS = 6
@@ -66,32 +65,3 @@ def directions_table(outcomes: Sequence[Compared], names: Sequence[str]) -> pd.D
         columns[outcome.method] = cells
     table = pd.DataFrame(columns)
     return table if len(columns) <= COLUMNS else table.T
-
-
-def engines_table(measurements: Sequence[Measured]) -> pd.DataFrame:
-    """Peaks and times of one step, as text, the ratio to plain SGD first where that is there.
-
-    Args:
-        measurements: One for each engine.
-
-    Returns:
-        A column for each engine.
-
-    Raises:
-        ValueError: If there is no measurement or an engine is unknown.
-    """
-    check_measurements(measurements)
-    plain = next((one for one in measurements if one.spec.method == "autograd"), None)
-    columns = {}
-    for label, one in zip(engine_labels(measurements), measurements, strict=True):
-        time_ms, cells = quartiles(one)[1], {}
-        if plain is not None:
-            cells["memory ÷ SGD"] = ratio(one.peak_bytes / plain.peak_bytes)
-            cells["time ÷ SGD"] = ratio(time_ms / quartiles(plain)[1])
-        cells |= {
-            "peak": mebibytes(one.peak_bytes),
-            "median time": milliseconds(time_ms),
-            "peak in": f"{one.peak_phase}, {one.peak_operation}",
-        }
-        columns[label] = cells
-    return pd.DataFrame(columns)

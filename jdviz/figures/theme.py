@@ -201,52 +201,6 @@ class LineStyle:
     symbol: str
 
 
-@dataclass(frozen=True)
-class EngineStyle:
-    """How an engine looks: its name for a reader, its colour in each theme, its second cues."""
-
-    label: str
-    colors: Mapping[Theme, str]
-    dash: str
-    symbol: str
-    hatch: str
-
-
-#: In the order in which figures show them. "autograd" is one plain step on the mean loss.
-ENGINE_STYLES: Mapping[str, EngineStyle] = MappingProxyType(
-    {
-        "autogram": EngineStyle(
-            "autogram", {"light": "#0067A3", "dark": "#3F97D6"}, "solid", "circle", ""
-        ),
-        "autojac": EngineStyle(
-            "autojac", {"light": "#D55E00", "dark": "#EE6B2D"}, "dash", "square", "/"
-        ),
-        "autograd": EngineStyle(
-            "plain SGD", {"light": "#6B7783", "dark": "#95A1AD"}, "dot", "diamond", "."
-        ),
-        "peer": EngineStyle(
-            "torchjd", {"light": "#BF5F95", "dark": "#DB8ABB"}, "dashdot", "triangle-up", "x"
-        ),
-    }
-)
-
-
-def engine_style(name: str, theme: Theme) -> LineStyle:
-    """How an engine looks in one theme.
-
-    Args:
-        name: Key of `ENGINE_STYLES`.
-        theme: "light" or "dark".
-
-    Raises:
-        ValueError: If the engine is unknown.
-    """
-    if name not in ENGINE_STYLES:
-        raise ValueError(f"got engine {name!r}, expected one of {', '.join(ENGINE_STYLES)}.")
-    style = ENGINE_STYLES[name]
-    return LineStyle(style.colors[theme], style.dash, style.symbol)
-
-
 def objective_colors(m: int, theme: Theme) -> tuple[str, ...]:
     """The colours of m objectives: distinct up to seven, steps of one scale beyond.
 

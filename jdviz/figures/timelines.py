@@ -1,24 +1,20 @@
-"""Memory over time during one step, a row for each engine."""
+"""Memory over time during one step, a row for each method."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from plotly import graph_objects as go
 
-from jdviz.figures.arrays import drawable, nice_limit, small
+from jdviz.figures.arrays import nice_limit, small
+from jdviz.figures.curves import curve, end_ms, flag_words
 from jdviz.figures.frame import assemble, base_layout, titled
-from jdviz.figures.measured import Measured, check_measurements, engine_labels
-from jdviz.figures.theme import (
-    ENGINE_STYLES,
-    PALETTES,
-    Figure,
-    Theme,
-    engine_style,
-    with_opacity,
-)
+from jdviz.figures.measured import in_order, label, phase_name, place, sentence, spoken
+from jdviz.figures.styles import engine_style
+from jdviz.figures.theme import PALETTES, Figure, Theme, with_opacity
 from jdviz.figures.words import MEBIBYTE, listed, mebibytes, milliseconds
+
+if TYPE_CHECKING:
+    from jdviz.profiling.results import Measurement, Phase
 
 ROW_HEIGHT = 128
 
@@ -26,32 +22,29 @@ ROW_HEIGHT = 128
 NAMED_PHASE = 0.09
 
 
-def memory_timelines(measurements: Sequence[Measured], theme: Theme) -> Figure:
-    """The bytes alive during one step, a row for each engine, on the same two scales.
+def memory_timelines(measurements: Sequence["Measurement"], theme: Theme) -> Figure:
+    """The bytes alive during one step, a row for each method, on the same two scales.
 
     Args:
-        measurements: One for each engine, in the order of the rows.
+        measurements: One for each method.
         theme: "light" or "dark".
 
     Returns:
-        A figure as high as it has rows.
+        A figure as high as it has rows, which are in the order of `ENGINE_STYLES`.
 
     Raises:
-        ValueError: If there is no measurement or an engine is unknown.
+        ValueError: If there is no measurement or a method is unknown.
     """
-    check_measurements(measurements)
-    rows = len(measurements)
-    longest = max(max(_end(measured) for measured in measurements), 1e-9)
-    highest = nice_limit(1.45 * max(m.peak_bytes for m in measurements) / MEBIBYTE)
-    palette = PALETTES[theme]
+    found = in_order(measurements)
+    rows = len(found)
+    longest = max(*(end_ms(measured) for measured in found), 1e-9)
+    highest = nice_limit(1.45 * max(m.peak_bytes for m in found) / MEBIBYTE)
     traces: list[go.Scatter] = []
     layout: dict[str, Any] = {"shapes": [], "annotations": []}
     gap = 0.3 / max(rows, 2) if rows > 1 else 0.0
     band = (1 - gap * (rows - 1)) / rows
-    for row, measured in enumerate(measurements):
+    for row, measured in enumerate(found):
         suffix = "" if row == 0 else str(row + 1)
-        style = engine_style(measured.spec.method, theme)
-        label = ENGINE_STYLES[measured.spec.method].label
         top = 1 - row * (band + gap)
         last = row == rows - 1
         layout[f"xaxis{suffix}"] = titled(
@@ -70,27 +63,12 @@ def memory_timelines(measurements: Sequence[Measured], theme: Theme) -> Figure:
             matches="y" if row else None,
             nticks=4,
         )
-        x, y = _steps(measured)
-        traces.append(
-            go.Scatter(
-                x=x,
-                y=y,
-                xaxis=f"x{suffix}",
-                yaxis=f"y{suffix}",
-                mode="lines",
-                line={"shape": "hv", "color": style.color, "dash": style.dash, "width": 1.5},
-                fill="tozeroy",
-                fillcolor=with_opacity(style.color, 0.22),
-                name=label,
-                hovertemplate=f"{label}: %{{y:.3g}} MiB at %{{x:.3g}} ms<extra></extra>",
-            )
-        )
-        traces.append(_peak_flag(measured, longest, suffix, theme))
+        traces += [_line(measured, suffix, theme), _peak_flag(measured, longest, suffix, theme)]
         for index, phase in enumerate(measured.phases):
             _add_phase(layout, index, phase, suffix, longest, theme)
         layout["annotations"].append(
             {
-                "text": f"<b>{label}</b>",
+                "text": f"<b>{label(measured.spec.method)}</b>",
                 "xref": "paper",
                 "yref": "paper",
                 "x": 0,
@@ -99,7 +77,7 @@ def memory_timelines(measurements: Sequence[Measured], theme: Theme) -> Figure:
                 "yanchor": "bottom",
                 "yshift": 2,
                 "showarrow": False,
-                "font": {"color": palette.text, "size": 13},
+                "font": {"color": PALETTES[theme].text, "size": 13},
             }
         )
     return assemble(
@@ -114,43 +92,47 @@ def memory_timelines(measurements: Sequence[Measured], theme: Theme) -> Figure:
     )
 
 
-def memory_caption(measurements: Sequence[Measured]) -> str:
-    """One sentence on where each engine has its peak.
+def memory_caption(measurements: Sequence["Measurement"]) -> str:
+    """One sentence on where each method has its peak.
 
     Args:
-        measurements: One for each engine.
+        measurements: One for each method.
+
+    Returns:
+        The sentence.
 
     Raises:
-        ValueError: If there is no measurement or an engine is unknown.
+        ValueError: If there is no measurement or a method is unknown.
     """
-    check_measurements(measurements)
     parts = [
-        f"{label} has its peak of {mebibytes(m.peak_bytes)} in the {m.peak_phase} phase"
-        f" ({m.peak_operation}, {milliseconds(m.peak_ms)})"
-        for label, m in zip(engine_labels(measurements), measurements, strict=True)
+        f"{spoken(m.spec.method)} has its peak of {mebibytes(m.peak_bytes)} in the "
+        f"{phase_name(m.peak_phase)} phase ({place(m.peak_source)}, {milliseconds(m.peak_ms)})"
+        for m in in_order(measurements)
     ]
-    return listed(parts, limit=len(parts)) + "."
+    return sentence(listed(parts, limit=len(parts)))
 
 
-def _end(measured: Measured) -> float:
-    ends = [float(end) for _, _, end in measured.phases]
-    return max([*ends, *(float(time) for time in list(measured.times_ms)[-1:])], default=0.0)
+def _line(measured: "Measurement", suffix: str, theme: Theme) -> go.Scatter:
+    style, found = engine_style(measured.spec.method, theme), curve(measured)
+    return go.Scatter(
+        x=small(found.times_ms),
+        y=small(found.mebibytes),
+        xaxis=f"x{suffix}",
+        yaxis=f"y{suffix}",
+        mode="lines",
+        line={"shape": "hv", "color": style.color, "dash": style.dash, "width": 1.5},
+        fill="tozeroy",
+        fillcolor=with_opacity(style.color, 0.22),
+        name=label(measured.spec.method),
+        hovertext=found.words,
+        hovertemplate="%{hovertext}<extra></extra>",
+    )
 
 
-def _steps(measured: Measured) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The timeline up to the end of the step, in ms and MiB, in the screen's precision."""
-    times, live = drawable(measured.times_ms), drawable(measured.live_bytes) / MEBIBYTE
-    if live.size:
-        times, live = np.append(times, max(_end(measured), times[-1])), np.append(live, live[-1])
-    return small(times), small(live)
-
-
-def _peak_flag(measured: Measured, longest: float, suffix: str, theme: Theme) -> go.Scatter:
+def _peak_flag(measured: "Measurement", longest: float, suffix: str, theme: Theme) -> go.Scatter:
     """A mark and its words at the peak, on the side of it that has more room."""
     palette = PALETTES[theme]
     early = measured.peak_ms < longest / 2
-    size = mebibytes(measured.peak_bytes)
-    where = f"{measured.peak_phase}, {measured.peak_operation}"
     return go.Scatter(
         x=[measured.peak_ms],
         y=[measured.peak_bytes / MEBIBYTE],
@@ -158,20 +140,16 @@ def _peak_flag(measured: Measured, longest: float, suffix: str, theme: Theme) ->
         yaxis=f"y{suffix}",
         mode="markers+text",
         marker={"symbol": "triangle-down", "size": 11, "color": palette.text},
-        text=[f"peak {size}"],
+        text=[f"peak {mebibytes(measured.peak_bytes)}"],
         textposition="top right" if early else "top left",
         textfont={"color": palette.text, "size": 12},
-        hovertemplate=f"peak {size} at {milliseconds(measured.peak_ms)}: {where}<extra></extra>",
+        hovertext=[flag_words(measured)],
+        hovertemplate="%{hovertext}<extra></extra>",
     )
 
 
 def _add_phase(
-    layout: dict[str, Any],
-    index: int,
-    phase: tuple[str, float, float],
-    suffix: str,
-    longest: float,
-    theme: Theme,
+    layout: dict[str, Any], index: int, phase: "Phase", suffix: str, longest: float, theme: Theme
 ) -> None:
     """A quiet band behind a phase, and its name where there is room for it."""
     palette = PALETTES[theme]
@@ -193,7 +171,7 @@ def _add_phase(
     if (end - start) / longest >= NAMED_PHASE:
         layout["annotations"].append(
             {
-                "text": name,
+                "text": phase_name(name),
                 "xref": f"x{suffix}",
                 "yref": f"y{suffix} domain",
                 "x": (start + end) / 2,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 MINUS = "−"
 MISSING = "–"
 MEBIBYTE = 2**20
+GIBIBYTE = 2**30
 
 
 def number(value: float, *, signed: bool = False) -> str:
@@ -44,6 +45,33 @@ def mebibytes(size_bytes: float) -> str:
         '3.00 MiB'
     """
     return f"{number(size_bytes / MEBIBYTE)} MiB"
+
+
+def limit(size_bytes: float) -> str:
+    """A limit or a budget as it was set, which is a round number, in the larger unit that fits.
+
+    Examples:
+        >>> limit(4 * 2**30), limit(48 * 2**20)
+        ('4 GiB', '48 MiB')
+    """
+    unit, name = (GIBIBYTE, "GiB") if size_bytes >= GIBIBYTE else (MEBIBYTE, "MiB")
+    return f"{size_bytes / unit:.4g} {name}"
+
+
+def short(size: float) -> str:
+    """A large number short enough for a tick.
+
+    Args:
+        size: Zero or more.
+
+    Examples:
+        >>> short(256), short(1024), short(42634), short(8546314)
+        ('256', '1,024', '42.6 k', '8.55 M')
+    """
+    for unit, name in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
+        if size >= 10 * unit or (size >= unit and unit > 10**3):
+            return f"{size / unit:.3g}{name}"
+    return f"{size:,.4g}"
 
 
 def milliseconds(duration_ms: float) -> str:

@@ -6,8 +6,9 @@ from functools import cache
 import streamlit as st
 
 from engines.aggregation import METHODS
-from jdviz.pages.controls import Choice, Number, Setting
-from jdviz.problems import PROBLEMS, Problem
+from jdviz.pages.controls import Choice, Number, Setting, escaped
+from jdviz.pages.train_own import draw_failure, draw_invitation, known
+from jdviz.problems import PROBLEMS, OwnProblem, Problem, problem_names
 from jdviz.training import (
     RunConfig,
     engines_for,
@@ -28,7 +29,6 @@ _PACES = {
     "full": ("as fast as it goes", 0.0),
 }
 
-PROBLEM = Choice("t_problem", "Problem", tuple(PROBLEMS), _FIRST.key)
 AGGREGATOR = Choice("t_aggregator", "Aggregator", trainable_methods(), "UPGrad")
 ENGINE = Choice("t_engine", "Engine", ENGINES, "autogram")
 SIZE = Choice("t_size", "Model size", tuple(_FIRST.sizes), _FIRST.default_size)
@@ -39,19 +39,33 @@ RATE = Number("t_rate", "Learning rate", 0.0001, 10.0, 0.1, 0.01, 4)
 STEPS = Number("t_steps", "Steps", 1, 5_000, 300, 50)
 SEED = Number("t_seed", "Seed", 0, MAX_SEED, 0, 1)
 CONFLICT = Number("t_conflict", "Conflict between tasks", 0.0, 1.0, 0.5, 0.1, 2)
+# In the session while another problem was chosen and its own values are not suggested yet.
+_SUGGEST = "train:suggest"
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """The settings whose range or default depends on the problem."""
+    """The settings whose range or default depends on the problem.
 
+    Attributes:
+        choice: The menu of problems.
+        problem: The one chosen; the first of them where that one cannot be loaded.
+        aggregator: The method chosen.
+        failure: Why the chosen problem cannot be loaded, one sentence; empty where it can.
+    """
+
+    choice: Choice
     problem: Problem
     aggregator: str
+    failure: str = ""
 
     @property
     def batch(self) -> Number:
         """The batch size, up to what the problem takes."""
-        return replace(BATCH, high=self.problem.max_batch, default=self.problem.default_batch)
+        most, usual = self.problem.max_batch, self.problem.default_batch
+        fixed = isinstance(self.problem, OwnProblem) and not self.problem.resizable
+        low = usual if fixed else min(BATCH.low, usual)
+        return replace(BATCH, low=low, high=most, default=usual)
 
     @property
     def rate(self) -> Number:
@@ -60,13 +74,20 @@ class RunSettings:
 
     def all(self) -> tuple[Setting, ...]:
         """Every setting of the page."""
-        choices = (PROBLEM, AGGREGATOR, ENGINE, SIZE, OPTIMIZER, PACE)
+        choices = (self.choice, AGGREGATOR, ENGINE, SIZE, OPTIMIZER, PACE)
         return (*choices, self.batch, self.rate, STEPS, SEED, CONFLICT)
 
 
 def current_settings() -> RunSettings:
     """The settings as they depend on the problem chosen at present."""
-    return RunSettings(PROBLEMS[PROBLEM.current()], AGGREGATOR.current())
+    choice = Choice("t_problem", "Problem", problem_names(), _FIRST.key)
+    chosen, aggregator = choice.current(), AGGREGATOR.current()
+    found = PROBLEMS[chosen] if chosen in PROBLEMS else known(chosen)
+    if isinstance(found, str):
+        return RunSettings(choice, _FIRST, aggregator, failure=found)
+    if st.session_state.pop(_SUGGEST, False):
+        _suggest_for(found, aggregator)
+    return RunSettings(choice, found, aggregator)
 
 
 @cache
@@ -75,18 +96,23 @@ def _suggested_rate(problem: Problem, aggregator: str) -> float:
     return max(RATE.low, round(rate, RATE.digits))
 
 
-def _suggest_for_problem() -> None:
-    """Another problem was chosen: begin with its own batch size, rate and model size."""
-    problem = PROBLEMS[st.session_state[PROBLEM.key]]
+def _note_problem() -> None:
+    """Another problem was chosen; what it is may be known only after its model was built."""
+    st.session_state[_SUGGEST] = True
+
+
+def _suggest_for(problem: Problem, aggregator: str) -> None:
+    """Begin with the problem's own batch size, rate and model size."""
     st.session_state[BATCH.key] = problem.default_batch
-    st.session_state[SIZE.key] = problem.default_size
-    st.session_state[RATE.key] = _suggested_rate(problem, AGGREGATOR.current())
+    st.session_state[RATE.key] = _suggested_rate(problem, aggregator)
+    if problem.default_size in SIZE.options:
+        st.session_state[SIZE.key] = problem.default_size
 
 
 def _suggest_for_aggregator() -> None:
     """Another aggregator was chosen: its direction may be many times as long."""
-    aggregator = st.session_state[AGGREGATOR.key]
-    st.session_state[RATE.key] = _suggested_rate(PROBLEMS[PROBLEM.current()], aggregator)
+    settings = current_settings()
+    st.session_state[RATE.key] = _suggested_rate(settings.problem, settings.aggregator)
 
 
 def _draw_engine(aggregator: str) -> str:
@@ -103,21 +129,39 @@ def _draw_engine(aggregator: str) -> str:
     return engine
 
 
-def draw_settings(settings: RunSettings) -> tuple[RunConfig, float]:
+def _draw_size(problem: Problem) -> str:
+    """Draw the sizes of the model; one of a visitor's own has the size that its factory gives."""
+    if isinstance(problem, OwnProblem):
+        return problem.default_size
+    return SIZE.draw(lambda name: f"{name} ({'–'.join(map(str, problem.sizes[name]))})")
+
+
+def _draw_batch(batch: Number) -> int:
+    """Draw the batch size, where there is a choice."""
+    if batch.low == batch.high:
+        st.caption(f"Batch size {batch.shown_default}, as the factory makes it.")
+        return int(batch.low)
+    return int(batch.draw(help_text=f"{batch.low:,} to {batch.high:,} samples in a step."))
+
+
+def draw_settings(settings: RunSettings) -> tuple[RunConfig | None, float]:
     """Draw the controls, the three that matter first.
 
     Args:
         settings: The page's settings.
 
     Returns:
-        The configuration that they make, and the pace in steps per second, 0 without limit.
+        The configuration that they make, None where the problem cannot be loaded, and the pace in
+        steps per second, 0 without limit.
     """
     problem = settings.problem
-    PROBLEM.draw(
-        lambda key: PROBLEMS[key].title,
-        on_change=_suggest_for_problem,
-        help_text=problem.summary,
+    chosen = settings.choice.draw(
+        lambda key: PROBLEMS[key].title if key in PROBLEMS else key,
+        on_change=_note_problem,
+        help_text=escaped(settings.failure or problem.summary),
     )
+    if settings.failure:
+        draw_failure(chosen, settings.failure)
     aggregator = AGGREGATOR.draw(
         on_change=_suggest_for_aggregator, help_text=METHODS[settings.aggregator].summary
     )
@@ -126,15 +170,14 @@ def draw_settings(settings: RunSettings) -> tuple[RunConfig, float]:
     if problem.key == "conflict_regression":
         conflict = CONFLICT.draw(help_text="0: the tasks agree. 1: they oppose each other.")
     with st.expander("Model, optimizer and run"):
-        size = SIZE.draw(lambda name: f"{name} ({'–'.join(map(str, problem.sizes[name]))})")
-        batch_size = int(
-            settings.batch.draw(help_text=f"2 to {problem.max_batch:,} samples in a step.")
-        )
+        size = _draw_size(problem)
+        batch_size = _draw_batch(settings.batch)
         optimizer = OPTIMIZER.draw(_OPTIMIZER_TITLES.__getitem__)
         rate = settings.rate.draw()
         steps = int(STEPS.draw())
         seed = int(SEED.draw(help_text="Same seed, same run, to the last bit on one machine."))
         pace = PACE.draw(lambda key: _PACES[key][0])
+        draw_invitation()
     config = RunConfig.from_dict(
         {
             "problem": problem.key,
@@ -149,4 +192,4 @@ def draw_settings(settings: RunSettings) -> tuple[RunConfig, float]:
             "conflict": conflict,
         }
     )
-    return config, _PACES[pace][1]
+    return None if settings.failure else config, _PACES[pace][1]

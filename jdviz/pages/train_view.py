@@ -30,8 +30,9 @@ from jdviz.figures import (
     weight_bars,
     weight_caption,
 )
+from jdviz.pages.controls import escaped
 from jdviz.pages.frame import Panel, draw_panels, theme
-from jdviz.problems import PROBLEMS, Problem
+from jdviz.problems import PROBLEMS, Problem, is_own, own_problem
 from jdviz.runs import FINAL_STATUSES, Run, RunStore
 from jdviz.runs.example import example_store
 from jdviz.training import StepRecord
@@ -78,8 +79,24 @@ class RunView:
 
     @property
     def problem(self) -> Problem | None:
-        """What it trains; None if it is none of the problems here."""
-        return PROBLEMS.get(str(self.run.config.get("problem")))
+        """What it trains; None if it is none of the problems here.
+
+        Of a model of someone's own the names are enough, and only the names are looked at: a
+        stored run never makes the server import something.
+        """
+        name = str(self.run.config.get("problem"))
+        if not is_own(name):
+            return PROBLEMS.get(name)
+        record = self.store.latest(self.run.run_id)
+        m = 1 if record is None else len(record.losses)
+        of_samples = record is not None and record.sample_ids is not None
+        return own_problem(
+            name,
+            batch_dim=0 if of_samples else None,
+            batch_size=m,
+            objectives=m,
+            resizable=False,
+        )
 
     def setting(self, name: str) -> str:
         """One of the settings it was started with, as text."""
@@ -101,13 +118,15 @@ def draw_run(view: RunView) -> None:
         view = example_view()
         st.caption("Until its first step, the figures below are a recorded example.")
         record = view.store.latest(view.run.run_id)
-    if record is not None and view.problem is not None:
-        _draw_figures(view, view.problem, record)
+    problem = view.problem
+    if record is not None and problem is not None:
+        _draw_figures(view, problem, record)
 
 
 def _draw_standing(view: RunView) -> None:
     """Status, counter and progress; every state in words."""
-    title = view.problem.title if view.problem is not None else view.setting("problem")
+    problem = view.problem
+    title = escaped(view.setting("problem") if problem is None else problem.title)
     if view.visitor is None:
         st.caption(
             f"Example: a recorded run of “{title}” with {view.setting('aggregator')}. "
@@ -119,7 +138,7 @@ def _draw_standing(view: RunView) -> None:
     st.progress(min(1.0, view.run.steps / total), text=_standing(view, title, total))
     if view.message:
         (st.warning if view.status in {"diverged", "waiting"} else st.error)(view.message)
-    if view.problem is None:
+    if problem is None:
         st.info(
             "This run trained a problem that is not among those here; its figures are not shown."
         )
@@ -169,10 +188,10 @@ def _arrange(problem: Problem, record: StepRecord) -> _Shown | None:
     if record.sample_ids is None:
         return _Shown(problem.objective_names(len(inner)), None, gramian, weights, inner, norm)
     groups = problem.sample_groups(record.sample_ids)
-    order = sorted(range(len(groups)), key=groups.__getitem__)
+    order = sorted(range(len(inner)), key=groups.__getitem__ if groups else None)
     return _Shown(
         problem.sample_names(record.sample_ids[order]),
-        tuple(groups[place] for place in order),
+        tuple(groups[place] for place in order) if groups else None,
         gramian[np.ix_(order, order)],
         None if weights is None else weights[order],
         inner[order],

@@ -1,19 +1,22 @@
-"""What can be trained, by name: data, model and objectives."""
-
-from collections.abc import Mapping
-from types import MappingProxyType
+"""What can be trained and measured, by name: data, model and objectives."""
 
 from jdviz.problems.base import Batch, Data, Problem
-from jdviz.problems.conflict_regression import CONFLICT_REGRESSION
-from jdviz.problems.digits_cnn import DIGITS_CNN
-from jdviz.problems.digits_mlp import DIGITS_MLP
-from jdviz.problems.digits_two_tasks import DIGITS_TWO_TASKS
+from jdviz.problems.own import ProblemError, choose, is_own, own_paths
+from jdviz.problems.own_problem import OwnProblem, own_problem
+from jdviz.problems.registry import PROBLEMS, find_problem, problem_names, remember
 
-PROBLEMS: Mapping[str, Problem] = MappingProxyType(
-    {
-        problem.key: problem
-        for problem in (DIGITS_MLP, DIGITS_CNN, DIGITS_TWO_TASKS, CONFLICT_REGRESSION)
-    }
-)
-
-__all__ = ["PROBLEMS", "Batch", "Data", "Problem"]
+__all__ = [
+    "PROBLEMS",
+    "Batch",
+    "Data",
+    "OwnProblem",
+    "Problem",
+    "ProblemError",
+    "choose",
+    "find_problem",
+    "is_own",
+    "own_paths",
+    "own_problem",
+    "problem_names",
+    "remember",
+]

@@ -182,6 +182,17 @@ class Problem(ABC):
         sample_ids = rows.numpy() if self.objective_kind == "samples" else None
         return Batch((data.inputs[rows], data.targets[rows]), sample_ids)
 
+    def sized(self, batch_size: int) -> "Problem":
+        """The problem whose models are made for a batch size, where that matters to them.
+
+        Args:
+            batch_size: Samples in the batch.
+
+        Returns:
+            The problem; models of most take any batch.
+        """
+        return self
+
     def blank_batch(self, batch_size: int) -> Batch:
         """Makes a batch of zeros, to read sizes off it without loading the data.
 

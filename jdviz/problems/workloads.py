@@ -19,22 +19,29 @@ class Workload:
         key: Name on the command line.
         title: What it is, in words.
         samples: Batch size unless another is asked for.
-        make: Builds the model.
+        make: Builds the model, of a width where there are several.
         inputs: Draws the inputs of a number of samples.
+        widths: Widths of the hidden layers that can be chosen; empty where there is one model.
+        default_width: The one to start with.
     """
 
     key: str
     title: str
     samples: int
-    make: Callable[[], nn.Module]
+    make: Callable[..., nn.Module]
     inputs: Callable[[int], Tensor]
+    widths: tuple[int, ...] = ()
+    default_width: int | None = None
 
-    def build(self, samples: int | None = None, seed: int = 0) -> tuple[nn.Module, Tensor, Tensor]:
+    def build(
+        self, samples: int | None = None, seed: int = 0, width: int | None = None
+    ) -> tuple[nn.Module, Tensor, Tensor]:
         """Builds the model and draws a batch, without a trace in the global random state.
 
         Args:
             samples: Batch size, the workload's own if None.
             seed: Of parameters and data.
+            width: One of `widths`; the workload's own if None.
 
         Returns:
             The model in training mode, its inputs, and a class for every sample, shape [m].
@@ -42,7 +49,9 @@ class Workload:
         m = samples or self.samples
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return self.make(), self.inputs(m), torch.randint(_CLASSES, (m,))
+            chosen = width or self.default_width
+            model = self.make() if chosen is None else self.make(chosen)
+            return model, self.inputs(m), torch.randint(_CLASSES, (m,))
 
     def losses(self, model: nn.Module, inputs: Tensor, classes: Tensor) -> Tensor:
         """Runs the model.
@@ -185,7 +194,13 @@ WORKLOADS: Mapping[str, Workload] = MappingProxyType(
         workload.key: workload
         for workload in (
             Workload(
-                "mlp", "perceptron 64-256-256-256-10", 64, perceptron, lambda m: torch.randn(m, 64)
+                "mlp",
+                "perceptron 64-256-256-256-10",
+                64,
+                perceptron,
+                lambda m: torch.randn(m, 64),
+                widths=(64, 128, 256, 512, 1024, 2048),
+                default_width=256,
             ),
             Workload(
                 "cifar_cnn",

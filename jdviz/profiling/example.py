@@ -4,44 +4,44 @@
 """
 
 import json
+from functools import cache
 from pathlib import Path
 
-from jdviz.profiling.measure import measure
-from jdviz.profiling.spec import STEP_METHODS, Measurement, MeasureSpec
+from jdviz.profiling.measure import compare
+from jdviz.profiling.results import Comparison
+from jdviz.profiling.spec import OURS, SGD, MeasurementError, MeasureSpec
 
 EXAMPLE_PATH = Path(__file__).parent / "example.json"
 
 
-def example_measurements() -> list[Measurement]:
-    """Reads the bundled measurements.
+@cache
+def example_comparison() -> Comparison:
+    """Reads the bundled measurement.
 
     Returns:
-        One measurement for each method, in the order of `STEP_METHODS`.
+        The digits CNN by every method of ours and by the plain step.
     """
-    return [Measurement.from_dict(values) for values in json.loads(EXAMPLE_PATH.read_text())]
+    return Comparison.from_dict(json.loads(EXAMPLE_PATH.read_text()))
 
 
 def record_example(path: Path) -> None:
-    """Measures the digits CNN by every method and writes the result.
+    """Measures the digits CNN and writes the result.
 
     Args:
         path: The JSON file to write.
 
     Raises:
-        MeasurementError: If a measurement gave no result.
+        MeasurementError: If a measurement gave no result, or its times are disturbed.
     """
-    specs = [
-        MeasureSpec(
-            problem="digits_cnn",
-            size="medium",
-            batch_size=64,
-            method=method,
-            aggregator="UPGrad",
-            seed=0,
-        )
-        for method in STEP_METHODS
-    ]
-    path.write_text(json.dumps([measure(spec).to_dict() for spec in specs]) + "\n")
+    found = compare(
+        [MeasureSpec("digits_cnn", "medium", 64, method, "UPGrad") for method in (*OURS, SGD)]
+    )
+    wrong = [failure.sentence for failure in found.failures]
+    if found.times is None or found.times.disturbed:
+        wrong.append("The times were disturbed." if found.times else "There are no times.")
+    if wrong:
+        raise MeasurementError(" ".join(wrong))
+    path.write_text(json.dumps(found.to_dict()) + "\n")
 
 
 if __name__ == "__main__":

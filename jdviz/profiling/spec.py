@@ -1,13 +1,27 @@
-"""What is measured and what comes out, in forms that JSON can hold."""
+"""What is measured, in a form that JSON can hold and another process can be told."""
 
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
-StepMethod = Literal["autograd", "autojac", "autogram"]
+StepMethod = Literal["fused", "two-pass", "autojac", "sgd", "torchjd two-pass", "torchjd autojac"]
 STEP_METHODS: tuple[StepMethod, ...] = get_args(StepMethod)
-MAX_REPEATS = 1000
+SGD: StepMethod = "sgd"
+OURS: tuple[StepMethod, ...] = STEP_METHODS[:3]
+PEERS: tuple[StepMethod, ...] = STEP_METHODS[4:]
+DEVICES = ("cpu", "cuda")
+#: What each method is called in sentences and figures.
+METHOD_LABELS: Mapping[StepMethod, str] = {
+    "fused": "autogram, fused",
+    "two-pass": "autogram, two passes",
+    "autojac": "autojac",
+    "sgd": "plain SGD",
+    "torchjd two-pass": "torchjd autogram",
+    "torchjd autojac": "torchjd autojac",
+}
+
+FailureKind = Literal["memory", "time", "step", "ended", "refused"]
 
 
 def measurable_methods() -> tuple[str, ...]:
@@ -23,21 +37,21 @@ def measurable_methods() -> tuple[str, ...]:
 
 
 class MeasurementError(RuntimeError):
-    """A measurement that gave no result; the message is one sentence for a person."""
-
-
-class Phase(NamedTuple):
-    """A part of the step.
+    """A measurement that gave no result.
 
     Attributes:
-        name: "forward", "jacobian" or "gramian", "weights", "backward".
-        start_ms: When it began, milliseconds from the beginning of the step.
-        end_ms: When it ended.
+        kind: "memory" and "time" where a limit was reached, "step" where the step or a factory
+            failed, "ended" where the process ended without a word, "refused" where nothing was
+            started.
     """
 
-    name: str
-    start_ms: float
-    end_ms: float
+    def __init__(self, sentence: str, kind: FailureKind = "refused") -> None:
+        super().__init__(sentence)
+        self.kind: FailureKind = kind
+
+    def __reduce__(self) -> tuple[type["MeasurementError"], tuple[str, FailureKind]]:
+        """Lets the exception travel between processes with its kind."""
+        return MeasurementError, (str(self), self.kind)
 
 
 @dataclass(frozen=True)
@@ -45,15 +59,16 @@ class MeasureSpec:
     """Which step is measured, and how.
 
     Attributes:
-        problem: Key of `jdviz.problems.PROBLEMS`.
+        problem: Key of `jdviz.problems.subjects.SUBJECTS`, or `package.module:factory`.
         size: Name of one of the problem's model sizes.
         batch_size: Samples in the batch.
-        method: "autograd" is the plain step on the mean of the losses, "autojac" builds the full
-            Jacobian, "autogram" computes the Gramian and then differentiates the weighted losses.
-        aggregator: One of `measurable_methods`; "autograd" has none and ignores it.
+        method: "sgd" is the plain step on the mean of the losses, "autojac" builds the full
+            Jacobian, "two-pass" computes the Gramian and then differentiates the weighted losses,
+            "fused" makes both of one pass; the last two are those of the field's library.
+        aggregator: One of `measurable_methods`; "sgd" has none and ignores it.
         seed: Seeds the parameters, the batch and any random choice of the aggregator.
         threads: Threads that torch may use.
-        repeats: Steps that are timed.
+        device: "cpu" or "cuda".
     """
 
     problem: str
@@ -61,9 +76,9 @@ class MeasureSpec:
     batch_size: int
     method: StepMethod
     aggregator: str
-    seed: int
+    seed: int = 0
     threads: int = 1
-    repeats: int = 20
+    device: str = "cpu"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as a dictionary that JSON can hold."""
@@ -77,7 +92,7 @@ class MeasureSpec:
             MeasurementError: An entry is missing or unknown.
         """
         names = {field.name for field in fields(cls)}
-        if set(values) - names or names - set(values) - {"threads", "repeats"}:
+        if set(values) - names or names - set(values) - {"seed", "threads", "device"}:
             raise MeasurementError(
                 f"The specification has the entries {', '.join(values)}; "
                 f"it must have {', '.join(sorted(names))}."
@@ -85,14 +100,15 @@ class MeasureSpec:
         return cls(**values)
 
     def validate(self) -> None:
-        """Checks that the step can be measured.
+        """Checks that the step can be asked for; of a visitor's own problem only the child knows.
 
         Raises:
             MeasurementError: A value is outside what the problem or the machine takes.
         """
         # Imported here so that showing a stored measurement does not load torch.
         from engines.aggregation import METHODS
-        from jdviz.problems import PROBLEMS
+        from jdviz.problems.own import ProblemError, is_own
+        from jdviz.problems.subjects import SUBJECTS
 
         measurable = measurable_methods()
         if self.aggregator in METHODS and self.aggregator not in measurable:
@@ -100,32 +116,27 @@ class MeasureSpec:
                 f"{self.aggregator} needs more than the Gramian, so autogram cannot run it and "
                 f"there is nothing to compare; choose one of {', '.join(measurable)}."
             )
+        problems = () if is_own(self.problem) else SUBJECTS
         choices: tuple[tuple[str, str, Any], ...] = (
-            ("problem", self.problem, PROBLEMS),
+            ("problem", self.problem, problems or (self.problem,)),
             ("method", self.method, STEP_METHODS),
             ("aggregator", self.aggregator, measurable),
+            ("device", self.device, DEVICES),
         )
         for what, value, known in choices:
             if value not in known:
                 raise MeasurementError(
                     f"There is no {what} {value!r}; choose one of {', '.join(known)}."
                 )
-        problem = PROBLEMS[self.problem]
-        try:
-            problem.check_size(self.size)
-            problem.check_batch(self.batch_size)
-        except ValueError as error:
-            raise MeasurementError(str(error)) from None
-        m, least = problem.objectives(self.batch_size), METHODS[self.aggregator].least_objectives
-        if m < least:
-            raise MeasurementError(
-                f"{self.aggregator} needs at least {least} objectives, and this step has {m}; "
-                "choose another aggregator or problem."
-            )
+        if self.problem in SUBJECTS:
+            try:
+                SUBJECTS[self.problem].check(self.size, self.batch_size)
+            except ProblemError as error:
+                raise MeasurementError(str(error)) from None
+            check_objectives(self.aggregator, SUBJECTS[self.problem].objectives(self.batch_size))
         bounds = (
             ("Seed", self.seed, 0, 2**31 - 1),
             ("Number of threads", self.threads, 1, os.cpu_count() or 1),
-            ("Number of timed steps", self.repeats, 1, MAX_REPEATS),
         )
         for what, number, low, high in bounds:
             if not low <= number <= high:
@@ -134,67 +145,21 @@ class MeasureSpec:
                 )
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """Memory over one step, and the durations of several.
+def check_objectives(aggregator: str, m: int) -> None:
+    """Checks that an aggregator can take a number of objectives.
 
-    The memory is what the step itself allocates: parameters, batch and Python are not in it, new
-    gradients are. Times of the memory curve come from a step under the profiler, which slows it
-    down; `durations_ms` come from steps without it.
+    Args:
+        aggregator: Key of `METHODS`.
+        m: Number of objectives.
 
-    Attributes:
-        spec: What was measured.
-        times_ms: When the memory changed, milliseconds from the beginning of the step.
-        live_bytes: Bytes alive from each of those times to the next. Long curves are thinned to
-            2000 points that keep the least and the greatest value of every stretch.
-        phases: The parts of the step, in order.
-        peak_bytes: Greatest value of the full curve.
-        peak_ms: When it was reached first.
-        peak_phase: In which part of the step.
-        peak_operation: Operation that allocated last before it, such as "aten::mm".
-        parameter_bytes: Bytes of the model's parameters, which are not in the curve.
-        objectives: Number of objectives m.
-        parameters: Number of trainable parameters n.
-        durations_ms: Wall time of each timed step.
-        torch_version: Version of torch.
-        threads: Threads that torch used.
-        disturbed: Whether the timed steps waited for a core, so that the durations say little.
+    Raises:
+        MeasurementError: It cannot.
     """
+    from engines.aggregation import METHODS
 
-    spec: MeasureSpec
-    times_ms: list[float]
-    live_bytes: list[int]
-    phases: list[Phase]
-    peak_bytes: int
-    peak_ms: float
-    peak_phase: str
-    peak_operation: str
-    parameter_bytes: int
-    objectives: int
-    parameters: int
-    durations_ms: list[float]
-    torch_version: str
-    threads: int
-    disturbed: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as a dictionary that JSON can hold."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**values, "spec": self.spec.to_dict(), "phases": [list(p) for p in self.phases]}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Measurement":
-        """Builds a measurement from what `to_dict` gave, also after a way through JSON.
-
-        Raises:
-            MeasurementError: An entry is missing or unknown.
-        """
-        names = {field.name for field in fields(cls)}
-        if set(values) != names:
-            raise MeasurementError(
-                f"The measurement has the entries {', '.join(values)}; "
-                f"it must have {', '.join(sorted(names))}."
-            )
-        spec = MeasureSpec.from_dict(values["spec"])
-        phases = [Phase(*phase) for phase in values["phases"]]
-        return cls(**{**values, "spec": spec, "phases": phases})
+    least = METHODS[aggregator].least_objectives
+    if m < least:
+        raise MeasurementError(
+            f"{aggregator} needs at least {least} objectives, and this step has {m}; "
+            "choose another aggregator or problem."
+        )

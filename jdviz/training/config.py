@@ -23,7 +23,8 @@ class RunConfig:
     """What a run computes: two runs of equal configurations give the same numbers.
 
     Attributes:
-        problem: Key of `jdviz.problems.PROBLEMS`.
+        problem: Key of `jdviz.problems.PROBLEMS`, or an import path that whoever started the
+            program chose.
         size: Name of one of the problem's model sizes.
         batch_size: Samples per step; also the number of objectives m where each sample is one.
         optimizer: "sgd", "momentum" (SGD with momentum 0.9) or "adam".
@@ -87,10 +88,13 @@ class RunConfig:
                 the message names the value, what is possible and what to choose.
         """
         # Imported here so that reading configurations out of a store does not load torch.
-        from jdviz.problems import PROBLEMS
+        from jdviz.problems import ProblemError, find_problem, problem_names
 
-        _one_of("problem", self.problem, PROBLEMS)
-        problem = PROBLEMS[self.problem]
+        _one_of("problem", self.problem, problem_names())
+        try:
+            problem = find_problem(self.problem)
+        except ProblemError as error:
+            raise ConfigError(str(error)) from None
         _one_of(f"model size of {problem.title}", self.size, problem.sizes)
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
         _one_of("engine", self.engine, ENGINES)

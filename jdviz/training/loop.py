@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engines.errors import NonFiniteGradientError
-from jdviz.problems import PROBLEMS, Problem
+from jdviz.problems import Problem, find_problem
 from jdviz.training.config import ENGINES, RunConfig
 from jdviz.training.record import StepRecord
 from jdviz.training.updates import Update, differentiator
@@ -102,7 +102,7 @@ class Trainer:
     """
 
     def __init__(self, config: RunConfig) -> None:
-        problem = PROBLEMS[config.problem]
+        problem = find_problem(config.problem).sized(config.batch_size)
         self.config = config
         self.problem: Problem = problem
         self.data = problem.load(config.seed, config.conflict)

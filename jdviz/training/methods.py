@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from engines.aggregation import METHODS, Aggregator, Weighting
-from jdviz.problems import PROBLEMS
+from jdviz.problems import find_problem
 from jdviz.problems.sampling import AGGREGATOR, seeded_generator
 from jdviz.training.config import ENGINES
 
@@ -41,7 +41,7 @@ def suggested_learning_rate(problem: str, aggregator: str, batch_size: int) -> f
     equal length, where a method that averages gives weights that sum to 1.
 
     Args:
-        problem: Key of `PROBLEMS`.
+        problem: One of `jdviz.problems.problem_names`.
         aggregator: Key of `METHODS`.
         batch_size: Samples per step.
 
@@ -51,7 +51,8 @@ def suggested_learning_rate(problem: str, aggregator: str, batch_size: int) -> f
     record = METHODS[aggregator]
     # A problem with too few objectives is refused when the run starts; its page is shown all the
     # same.
-    m = max(PROBLEMS[problem].objectives(batch_size), record.least_objectives)
+    found = find_problem(problem)
+    m = max(found.objectives(batch_size), record.least_objectives)
 
     def total(matrix: Tensor) -> float:
         aggregates = make_aggregator(aggregator, m, seed=0)
@@ -62,7 +63,7 @@ def suggested_learning_rate(problem: str, aggregator: str, batch_size: int) -> f
         # A method that drops the extremes of every column drops orthogonal gradients; equal ones
         # are their own average.
         length = total(torch.ones(m, 1, dtype=torch.float64))
-    return PROBLEMS[problem].default_learning_rate / length
+    return found.default_learning_rate / length
 
 
 def make_aggregator(aggregator: str, m: int, seed: int) -> Aggregator:

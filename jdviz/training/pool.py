@@ -82,7 +82,8 @@ class _Process:
 
     def __init__(self, pool: "WorkerPool") -> None:
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "jdviz.training.worker"],
+            # -P: the packages come from PYTHONPATH and never from the folder the server runs in.
+            [sys.executable, "-P", "-m", "jdviz.training.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -19,7 +19,7 @@ from engines.aggregation import (
 )
 from engines.autogram import Engine
 from engines.linalg import compute_gramian
-from jdviz.problems import PROBLEMS
+from jdviz.problems import find_problem
 from jdviz.training.config import RunConfig
 from jdviz.training.methods import make_aggregator, make_weighting
 
@@ -53,7 +53,7 @@ def differentiator(config: RunConfig, model: nn.Module) -> Callable[[Tensor], Up
     Returns:
         A function from the losses, shape [m], to the update.
     """
-    problem = PROBLEMS[config.problem]
+    problem = find_problem(config.problem)
     m = problem.objectives(config.batch_size)
     if METHODS[config.aggregator].statistic != "gramian":
         return _OfJacobian(make_aggregator(config.aggregator, m, config.seed))

@@ -21,6 +21,7 @@ from typing import Any, TextIO
 import torch
 
 from engines.errors import EngineError
+from jdviz.problems import ProblemError
 from jdviz.runs import RunStore, StoreError
 from jdviz.training import ConfigError, DivergedError, RunConfig, StepRecord, train, warm_up
 
@@ -77,7 +78,7 @@ class Worker:
                 self._rest(started_s)
         except DivergedError as error:
             status, message = "diverged", str(error)
-        except (ConfigError, EngineError) as error:
+        except (ConfigError, EngineError, ProblemError) as error:
             status, message = "failed", str(error)
         except Exception as error:
             traceback.print_exc()

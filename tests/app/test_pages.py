@@ -1,6 +1,5 @@
 """Every page opened without a browser: its title, no exception, and bad input said plainly."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ from engines.aggregation import METHODS, PROPERTIES
 from jdviz import server
 from jdviz.pages import PAGES
 from jdviz.problems import PROBLEMS
-from jdviz.profiling.example import example_measurements
 from jdviz.runs import StoreError
 from jdviz.training import RunConfig, train
 from jdviz.training.pool import WorkerPool
@@ -22,7 +20,7 @@ APP = str(Path(__file__).resolve().parents[2] / "app.py")
 def own_data_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("JDVIZ_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("JDVIZ_WORKERS", "1")
-    for cached in (server.store, server.pool, server._measurements):
+    for cached in (server.store, server.pool, server.lab):
         cached.clear()
     made: list[server.WorkerPool] = []
 
@@ -35,7 +33,7 @@ def own_data_folder(tmp_path, monkeypatch):
     yield
     for pool in made:
         pool.close()
-    for cached in (server.store, server.pool, server._measurements):
+    for cached in (server.store, server.pool, server.lab):
         cached.clear()
 
 
@@ -245,15 +243,6 @@ def test_a_preset_sets_the_numbers():
     assert app.number_input(key="d_a2").value == 180.0
     assert app.table[0].value.loc["length of A", "UPGrad"] == "0"
     assert app.table[0].value.loc["angle to the mean gradient", "UPGrad"] == "–"
-
-
-@pytest.mark.parametrize("disturbed", [False, True])
-def test_disturbed_times_are_said_to_be_so(disturbed):
-    for measurement in example_measurements():
-        server.remember(replace(measurement, disturbed=disturbed))
-    app = open_page("engines")
-    assert "Measured on this machine" in texts(app.caption)
-    assert ("had to wait for a core" in texts(app.caption)) == disturbed
 
 
 def test_no_aggregator_chosen_still_shows_the_gradients():

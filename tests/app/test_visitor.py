@@ -69,7 +69,7 @@ def test_a_visitor_trains_and_measures(server, page):
     button(page, "measure").click()
     measured = page.get_by_text("Measured on this machine since the server started")
     expect(measured).to_be_visible(timeout=180_000)
-    expect(page.get_by_text("Example: measured earlier")).to_have_count(0)
+    expect(page.get_by_text("Example, measured earlier")).to_have_count(0)
     expect(page.get_by_text("Memory during the step")).to_be_visible()
     sentence = page.inner_text("body")
     found = re.search(r"autogram needs .*?([\d.]+)× the memory of autojac", sentence)

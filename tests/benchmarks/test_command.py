@@ -9,25 +9,6 @@ import torch
 from benchmarks.__main__ import main
 
 
-@pytest.mark.timeout(300)
-def test_memory_prints_and_writes_the_same_measurement(capsys, tmp_path):
-    file = tmp_path / "memory.json"
-    arguments = ["memory", "--problem", "conflict_regression", "--size", "small", "--batch", "8"]
-    assert main([*arguments, "--json", str(file)]) == 0
-    printed, written = capsys.readouterr().out, json.loads(file.read_text())
-    assert set(written["figures"]) == {"autograd", "autojac", "autogram"}
-    plain = next(row for row in written["rows"] if row[0] == "autograd")
-    assert plain[1] == plain[3] == "1.00"
-    for row in written["rows"]:
-        peak = written["figures"][row[0]]["peak_bytes"]
-        assert f"{peak / 2**20:.3f}" in printed
-
-
-def test_a_batch_that_cannot_be_is_one_sentence(capsys):
-    assert main(["memory", "--problem", "digits_cnn", "--batch", "100000"]) == 1
-    assert "larger than the 1,797" in capsys.readouterr().err
-
-
 def test_memory_needs_none_of_the_test_tools():
     code = "import sys, benchmarks.__main__; print({'pytest', 'playwright'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

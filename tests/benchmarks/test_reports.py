@@ -54,6 +54,19 @@ def test_what_is_no_report_is_refused(values):
         Report.from_dict(values)
 
 
+def test_a_report_from_before_there_were_comparisons_is_read():
+    values = report({"a": 1}).to_dict()
+    del values["comparisons"]
+    assert Report.from_dict(values) == report({"a": 1})
+
+
+def test_columns_that_are_empty_throughout_are_on_no_page():
+    rows = [["a", "", ""], ["b", "", "2"]]
+    text = page(Report("What", ["name", "target", "ms"], rows, {}, {}))
+    assert ">ms</th>" in text
+    assert "target" not in text
+
+
 def test_a_page_needs_nothing_else():
     found = Report("<What>", ["name & more"], [["a < b"]], {}, {"torch": "2"}, ["So & so."], "time")
     text = page(found)

@@ -36,3 +36,24 @@ def made():
 
 def attention() -> nn.Module:
     return nn.TransformerEncoderLayer(8, 1, 16, dropout=0.0, batch_first=True)
+
+
+class _Raising(nn.Linear):
+    def forward(self, input):
+        raise RuntimeError("no such step")
+
+
+def wrong() -> nn.Module:
+    """A factory that returns one thing instead of three."""
+    return nn.Linear(2, 2)
+
+
+def raising():
+    """A factory of a model that cannot be run."""
+    return _Raising(2, 2), (torch.ones(3, 2),), lambda output: output.sum(1)
+
+
+def whole():
+    """A factory that comes with one batch."""
+    torch.manual_seed(0)
+    return nn.Linear(4, 2), (torch.randn(3, 4),), lambda output: output.square().sum(1)

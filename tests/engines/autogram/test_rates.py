@@ -13,7 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from engines.autogram import rates
-from engines.autogram.rates import Rates, rates_of
+from engines.autogram.rates import Rates, rates_of, settle_rates
 from tests.support.allocations import peak_bytes
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -225,6 +225,34 @@ def test_a_busy_machine_is_not_written_down(monkeypatch, file):
     monkeypatch.setattr(rates.time, "perf_counter", lambda: next(ticks) / 10)
     assert rates_of(CPU, torch.float32) == rates._CPU
     assert not file.parent.exists()
+
+
+def test_a_machine_that_was_busy_is_asked_again(monkeypatch, file):
+    answers = iter([rates._BusyError(), rates._BusyError(), MEASURED])
+
+    def measure(device, dtype):
+        found = next(answers)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(rates, "_measure", measure)
+    assert rates_of(CPU, torch.float32) is rates._CPU
+    assert not settle_rates(CPU, torch.float32)
+    assert settle_rates(CPU, torch.float32)
+    assert rates_of(CPU, torch.float32) == MEASURED
+    # What is settled is not measured again.
+    assert settle_rates(CPU, torch.float32)
+
+
+def test_what_is_never_measured_is_not_settled(measured):
+    assert not settle_rates(ABSENT, torch.float32)
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert not settle_rates(CPU, torch.float32)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert not measured
 
 
 def test_measuring_leaves_the_caller_as_it_was(file):

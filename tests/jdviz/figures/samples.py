@@ -1,58 +1,14 @@
 """Data for the figures' tests, and every figure with its caption by name."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from jdviz import figures
 from jdviz.conflict import update_plane
 from jdviz.figures.theme import Theme
-
-
-@dataclass(frozen=True)
-class Spec:
-    method: str
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """The attributes that the figures read, with a timeline small enough to check by hand."""
-
-    spec: Spec
-    peak_bytes: int
-    durations_ms: list[float]
-    scale_ms: float = 1.0
-    parameter_bytes: int = 2**20
-    peak_phase: str = "backward"
-    peak_operation: str = "aten::mm"
-    times_ms: list[float] = field(init=False)
-    live_bytes: list[int] = field(init=False)
-    phases: list[tuple[str, float, float]] = field(init=False)
-    peak_ms: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        times = [0.0, 1.0, 2.0, 3.0]
-        fill = object.__setattr__
-        fill(self, "times_ms", [self.scale_ms * time for time in times])
-        fill(self, "live_bytes", [0, self.peak_bytes // 2, self.peak_bytes, 0])
-        fill(
-            self,
-            "phases",
-            [
-                ("forward", 0.0, 1.5 * self.scale_ms),
-                ("backward", 1.5 * self.scale_ms, 4.0 * self.scale_ms),
-            ],
-        )
-        fill(self, "peak_ms", 2.0 * self.scale_ms)
-
-
-def measurements() -> list[Measurement]:
-    return [
-        Measurement(Spec("autogram"), 6 * 2**20, [3.0, 4.0, 5.0]),
-        Measurement(Spec("autojac"), 48 * 2**20, [7.0, 8.0, 9.0], scale_ms=2.0),
-        Measurement(Spec("autograd"), 4 * 2**20, [2.0, 2.0, 2.0], scale_ms=0.5),
-    ]
+from tests.jdviz.figures import lab
 
 
 def names(m: int) -> list[str]:
@@ -84,7 +40,10 @@ def cases(m: int, k: int = 12, seed: int = 0) -> dict[str, Case]:
     flat = rows[:, :2]
     fan = np.random.default_rng(seed).normal(size=(8, 2))
     directions = {"Mean": flat.mean(axis=0) if m else np.zeros(2), "PCGrad": fan}
-    measured = measurements()
+    measured, comparison = lab.measurements(), lab.comparison()
+    fused, _, autojac, plain = measured
+    assert comparison.times is not None
+    times, failures = comparison.times, comparison.failures
     return {
         "loss": Case(
             lambda t: figures.loss_history(steps, history, labels, theme=t),
@@ -121,10 +80,24 @@ def cases(m: int, k: int = 12, seed: int = 0) -> dict[str, Case]:
             lambda t: figures.memory_timelines(measured, t),
             lambda: figures.memory_caption(measured),
         ),
-        "peaks": Case(
-            lambda t: figures.peak_bars(measured, t), lambda: figures.engines_caption(measured)
+        "mirrored": Case(
+            lambda t: figures.mirrored_timelines(autojac, fused, t, plain),
+            lambda: figures.mirrored_caption(autojac, fused),
         ),
-        "times": Case(
-            lambda t: figures.time_bars(measured, t), lambda: figures.engines_caption(measured)
+        "peaks": Case(
+            lambda t: figures.peak_split_bars(measured, t, failures),
+            lambda: figures.peak_caption(measured, failures),
+        ),
+        "times": Case(lambda t: figures.time_bars(times, t), lambda: figures.time_caption(times)),
+        "growth": Case(
+            lambda t: figures.growth_lines(lab.growth(), t, limit_bytes=64 * lab.MIB),
+            lambda: figures.growth_caption(lab.growth()),
+        ),
+        "crossover": Case(
+            lambda t: figures.crossover_map(*lab.crossover(), t),
+            lambda: figures.crossover_caption(*lab.crossover()),
+        ),
+        "fits": Case(
+            lambda t: figures.fit_bars(lab.fits(), t), lambda: figures.fit_caption(lab.fits())
         ),
     }

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from jdviz.figures import directions_table, engines_table
+from jdviz.figures import directions_table
 
 
 def test_directions_are_a_column_for_each_method():
@@ -44,26 +44,3 @@ def test_more_methods_are_rows_and_missing_weights_are_dashes():
     assert table.loc["c", "weight of g1"] == "–"
     assert table.loc["d", "weight of g1"] == "1.00"
     assert list(directions_table(outcomes[:6], ["g1"]).columns) == list("abcdef")
-
-
-def test_engines_are_compared_with_plain_sgd():
-    def measured(method, peak_bytes, duration_ms):
-        return SimpleNamespace(
-            spec=SimpleNamespace(method=method),
-            peak_bytes=peak_bytes,
-            durations_ms=[duration_ms] * 3,
-            peak_phase="backward",
-            peak_operation="aten::mm",
-        )
-
-    plain, gram = measured("autograd", 2**20, 2.0), measured("autogram", 3 * 2**19, 5.0)
-    table = engines_table([gram, plain])
-    assert list(table.columns) == ["autogram", "plain SGD"]
-    assert dict(table["autogram"]) == {
-        "memory ÷ SGD": "1.50×",
-        "time ÷ SGD": "2.50×",
-        "peak": "1.50 MiB",
-        "median time": "5.00 ms",
-        "peak in": "backward, aten::mm",
-    }
-    assert "memory ÷ SGD" not in engines_table([gram]).index

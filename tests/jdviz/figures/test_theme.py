@@ -91,7 +91,6 @@ def test_marks_have_contrast(theme: Theme) -> None:
         palette.positive,
         palette.negative,
         palette.line,
-        *(style.colors[theme] for style in looks.ENGINE_STYLES.values()),
         *(color for m in (1, 7, 8, 64) for color in looks.objective_colors(m, theme)),
     ]
     for color in marks:
@@ -160,18 +159,6 @@ def test_methods_of_one_figure_have_colours_of_their_own(theme: Theme) -> None:
     assert sorted(first) == sorted(colors)
     rest = {everything[name].color for name in names[looks.DISTINCT_METHODS :]}
     assert rest == {PALETTES[theme].muted}
-
-
-def test_engines_have_their_second_cue() -> None:
-    dashes = {name: style.dash for name, style in looks.ENGINE_STYLES.items()}
-    assert dashes == {
-        "autogram": "solid",
-        "autojac": "dash",
-        "autograd": "dot",
-        "peer": "dashdot",
-    }
-    with pytest.raises(ValueError, match="got engine 'none'"):
-        looks.engine_style("none", "light")
 
 
 def test_shown_config() -> None:

@@ -1,109 +1,90 @@
-"""The steps that are measured: same gradients, the stated phases, the stated memory."""
+"""The steps that are measured: same gradients, the stated parts, the stated memory."""
 
+import sys
 from collections.abc import Iterator
-from types import MappingProxyType
+from types import ModuleType
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from engines import aggregation, autogram, autojac
 from engines.aggregation import METHODS
-from jdviz.problems import PROBLEMS, Batch, Data, Problem
-from jdviz.problems.digits_samples import DigitsSamples
-from jdviz.problems.models import Linear, build_seeded
+from jdviz.problems import PROBLEMS
+from jdviz.problems.subjects import SUBJECTS, find_subject
+from jdviz.problems.workloads import WORKLOADS
 from jdviz.profiling import (
-    STEP_METHODS,
+    OURS,
+    PEERS,
+    SGD,
+    Measurement,
     MeasurementError,
     MeasureSpec,
     StepMethod,
+    child,
     measurable_methods,
-    steps,
 )
 from jdviz.profiling.child import measure_here
+from jdviz.profiling.results import OWNERS
 from jdviz.profiling.steps import MeasuredStep
+from tests.support.subjects import I, M, O, linear_spec, linear_subject
 
 # Float32, two orders of summation.
 TOLERANCE = 1e-5
 
-PHASES = {
-    "autograd": ["forward", "backward"],
+METHODS_HERE: tuple[StepMethod, ...] = (SGD, *OURS)
+PARTS = {
+    "sgd": ["forward", "backward"],
     "autojac": ["forward", "jacobian", "weights", "backward"],
-    "autogram": ["forward", "gramian", "weights", "backward"],
+    "two-pass": ["forward", "gramian", "weights", "backward"],
+    "fused": ["forward", "gramian", "weights", "backward"],
 }
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
+def _same_threads() -> Iterator[None]:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
 
 
 def spec_of(problem: str, method: StepMethod, aggregator: str = "Mean") -> MeasureSpec:
-    return MeasureSpec(problem, "small", 16, method, aggregator, seed=0, repeats=1)
+    return MeasureSpec(problem, "small", 16, method, aggregator)
 
 
-class WideLinear(DigitsSamples):
-    """One linear layer from 4096 inputs to one output, whose squared output is the loss."""
-
-    def make_model(self, size: str, seed: int) -> nn.Module:
-        return build_seeded(lambda: Linear(4096, 1, bias=False), seed)
-
-    def load(self, seed: int, conflict: float = 0.0) -> Data:
-        inputs = torch.randn(32, 4096, generator=torch.Generator().manual_seed(seed))
-        return Data(inputs, torch.zeros(32))
-
-    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
-        return model(batch.tensors[0]).squeeze(1).square()
-
-
-@pytest.fixture
-def wide(monkeypatch: pytest.MonkeyPatch) -> Problem:
-    problem = WideLinear(
-        key="wide",
-        title="Wide",
-        summary="A wide linear layer.",
-        objective_kind="samples",
-        batch_dim=0,
-        sizes={"small": (4096, 1)},
-        n_samples=32,
-        input_shape=(4096,),
-        target_shape=(),
-        target_dtype=torch.float32,
-        default_size="small",
-        default_batch=16,
-        max_batch=32,
-        default_learning_rate=0.1,
-    )
-    monkeypatch.setattr(steps, "PROBLEMS", MappingProxyType({"wide": problem}))
-    return problem
+def step_of(spec: MeasureSpec) -> MeasuredStep:
+    subject = find_subject(spec.problem)
+    built = subject.build(spec.size, spec.batch_size, spec.seed)
+    return MeasuredStep(spec, built, subject.batch_dim, subject.objectives(spec.batch_size))
 
 
 def gradients(spec: MeasureSpec) -> Tensor:
-    step = MeasuredStep(spec)
+    step = step_of(spec)
     step.run()
-    return torch.cat([p.grad.flatten() for p in step.model.parameters()])
+    found = [parameter.grad for parameter in step.model.parameters()]
+    return torch.cat([gradient.flatten() for gradient in found if gradient is not None])
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("aggregator", ["Mean", "UPGrad"])
-def test_both_engines_leave_the_same_gradients(problem: str, aggregator: str) -> None:
-    jac, gram = (gradients(spec_of(problem, m, aggregator)) for m in ("autojac", "autogram"))
+def test_all_engines_leave_the_same_gradients(problem: str, aggregator: str) -> None:
+    whole, *others = (gradients(spec_of(problem, one, aggregator)) for one in reversed(OURS))
     # UPGrad amplifies the rounding of the Gramian by the conditioning of its active set.
     bound = TOLERANCE if aggregator == "Mean" else 100 * TOLERANCE
-    assert (jac - gram).norm() <= bound * jac.norm()
+    for other in others:
+        assert (whole - other).norm() <= bound * whole.norm()
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_with_mean_weights_they_are_those_of_the_plain_step(problem: str) -> None:
-    plain = gradients(spec_of(problem, "autograd"))
-    for method in ("autojac", "autogram"):
+    plain = gradients(spec_of(problem, SGD))
+    for method in OURS:
         assert (gradients(spec_of(problem, method)) - plain).norm() <= TOLERANCE * plain.norm()
 
 
 @pytest.mark.parametrize("aggregator", measurable_methods())
-def test_every_method_in_the_menu_runs_with_both_engines(aggregator: str) -> None:
-    for method in ("autojac", "autogram"):
+def test_every_aggregator_in_the_menu_runs_with_every_engine(aggregator: str) -> None:
+    for method in OURS:
         spec = spec_of("conflict_regression", method, aggregator)
         spec.validate()
         assert torch.isfinite(gradients(spec)).all()
@@ -115,19 +96,20 @@ def test_every_method_in_the_menu_runs_with_both_engines(aggregator: str) -> Non
         (
             "digits_mlp",
             "GradDrop",
-            "GradDrop needs more than the Gramian, .*; choose one of UPGrad",
+            r"GradDrop needs more than the Gramian, .*; choose one of UPGrad",
         ),
         ("digits_mlp", "MoDo", "MoDo needs more than the Gramian"),
         ("digits_mlp", "Best", "There is no aggregator 'Best'; choose one of UPGrad"),
         ("digits_two_tasks", "Krum", "Krum needs at least 3 objectives, and this step has 2"),
     ],
 )
-def test_a_method_that_both_engines_cannot_run_is_refused(
+def test_an_aggregator_that_not_all_engines_can_run_is_refused(
     problem: str, aggregator: str, sentence: str
 ) -> None:
     with pytest.raises(MeasurementError, match=sentence) as caught:
-        spec_of(problem, "autogram", aggregator).validate()
+        spec_of(problem, "fused", aggregator).validate()
     assert str(caught.value).endswith(".")
+    assert caught.value.kind == "refused"
 
 
 def test_the_menu_is_the_methods_of_the_gramian() -> None:
@@ -135,27 +117,16 @@ def test_the_menu_is_the_methods_of_the_gramian() -> None:
     assert list(measurable_methods()) == wanted
 
 
-@pytest.mark.parametrize("method", STEP_METHODS)
-@pytest.mark.parametrize("aggregator", ["Mean", "UPGrad"])
-def test_phases_are_complete_and_in_order(method: StepMethod, aggregator: str) -> None:
-    measurement = measure_here(spec_of("digits_mlp", method, aggregator))
-    assert [phase.name for phase in measurement.phases] == PHASES[method]
-    ends = [time_ms for phase in measurement.phases for time_ms in phase[1:]]
-    assert ends == sorted(ends)
-    assert ends[-1] <= measurement.times_ms[-1]
-    assert measurement.peak_phase in PHASES[method]
-    assert measurement.peak_operation.startswith("aten::")
-
-
-@pytest.mark.parametrize("method", STEP_METHODS)
-def test_what_remains_of_a_step_are_its_gradients(method: StepMethod) -> None:
-    measurement = measure_here(spec_of("digits_cnn", method))
-    assert measurement.live_bytes[0] == 0
-    assert measurement.live_bytes[-1] == 4 * measurement.parameters == measurement.parameter_bytes
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_the_objectives_of_every_subject_are_a_vector(subject: str) -> None:
+    found = SUBJECTS[subject]
+    built = found.build(found.default_size, 2)
+    assert built.losses().shape == (found.objectives(2),)
+    assert built.batch_bytes > 0
 
 
 def test_a_step_leaves_the_parameters_alone() -> None:
-    step = MeasuredStep(spec_of("digits_mlp", "autogram"))
+    step = step_of(spec_of("digits_mlp", "fused"))
     before = [p.detach().clone() for p in step.model.parameters()]
     step.run()
     assert all(torch.equal(p, q) for p, q in zip(before, step.model.parameters(), strict=True))
@@ -163,31 +134,151 @@ def test_a_step_leaves_the_parameters_alone() -> None:
     assert all(p.grad is None for p in step.model.parameters())
 
 
-@pytest.mark.usefixtures("wide")
-def test_autojac_holds_the_jacobian_and_autogram_does_not() -> None:
-    m, n = 16, 4096
-    jacobian_bytes = 4 * m * n
-    jac = measure_here(MeasureSpec("wide", "small", m, "autojac", "Mean", 0, repeats=1))
-    weights = next(phase for phase in jac.phases if phase.name == "weights")
-    during = [
-        live
-        for time_ms, live in zip(jac.times_ms, jac.live_bytes, strict=True)
-        if weights.start_ms <= time_ms <= weights.end_ms
-    ]
-    assert (jac.objectives, jac.parameters) == (m, n)
-    assert min(during) >= jacobian_bytes
-    # The Jacobian, the losses and what a Mean reads of its argument: nothing near a second copy
-    # is alive when the weights are there.
-    assert during[-1] <= jacobian_bytes + 64 * m
-    gram = measure_here(MeasureSpec("wide", "small", m, "autogram", "Mean", 0, repeats=1))
-    assert gram.peak_bytes < jacobian_bytes
+@pytest.mark.parametrize("method", METHODS_HERE)
+def test_a_step_that_fails_closes_its_marks(method: StepMethod) -> None:
+    step = step_of(spec_of("digits_mlp", method))
+    next(step.model.parameters()).data.fill_(torch.nan)
+    if method == SGD:
+        # Plain differentiation passes numbers on that are not finite.
+        step.run()
+    else:
+        with pytest.raises(ValueError, match="finite"):
+            step.run()
+    assert step.marks.began_ns[0][0] == "forward"
+    assert step.marks.began_ns[-1][0] == ""
 
 
-@pytest.mark.usefixtures("wide")
-def test_peak_of_the_plain_step_in_closed_form() -> None:
-    m, n = 16, 4096
-    plain = measure_here(MeasureSpec("wide", "small", m, "autograd", "Mean", 0, repeats=1))
-    # While the weight's gradient is made: that gradient, the output's gradient, the m losses,
-    # their mean and its gradient.
-    assert plain.peak_bytes == 4 * (n + m + m + 1 + 1)
-    assert plain.parameter_bytes == 4 * n
+@pytest.mark.parametrize("method", PEERS)
+@pytest.mark.parametrize("found", [None, ModuleType("torchjd.empty")], ids=["absent", "other"])
+def test_what_the_fields_library_lacks_is_a_sentence(
+    method: StepMethod, found: ModuleType | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("autogram", "autojac", "aggregation"):
+        monkeypatch.setitem(sys.modules, f"torchjd.{name}", found)
+    with pytest.raises(MeasurementError, match=r"^torchjd has no auto.* here .*pip install torch"):
+        step_of(spec_of("digits_mlp", method))
+
+
+@pytest.mark.parametrize("method", PEERS)
+@pytest.mark.parametrize("problem", ["digits_cnn", "digits_two_tasks"])
+def test_the_fields_library_is_called_as_it_is_documented(
+    method: StepMethod, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The engines here have the same names and arguments, so they can stand in for it.
+    for name, module in (
+        ("autogram", autogram),
+        ("autojac", autojac),
+        ("aggregation", aggregation),
+    ):
+        monkeypatch.setitem(sys.modules, f"torchjd.{name}", module)
+    plain = gradients(spec_of(problem, SGD))
+    assert (gradients(spec_of(problem, method)) - plain).norm() <= TOLERANCE * plain.norm()
+
+
+# One sample is enough to see a workload's parts; two Jacobians of AlexNet would be 1 GB.
+CASES = [(problem, "small", 16) for problem in PROBLEMS] + [
+    (workload, SUBJECTS[workload].default_size, 1) for workload in WORKLOADS
+]
+
+
+@pytest.mark.parametrize(("problem", "size", "batch_size"), CASES)
+@pytest.mark.parametrize("method", METHODS_HERE)
+def test_a_measurement_holds_together(
+    problem: str,
+    size: str,
+    batch_size: int,
+    method: StepMethod,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The first of two profiles is enough of a warm-up here.
+    monkeypatch.setattr(child, "WARM_UPS", 0)
+    found = measure_here(MeasureSpec(problem, size, batch_size, method, "Mean"))
+    # The split is complete.
+    assert tuple(found.peak_split) == OWNERS
+    assert sum(found.peak_split.values()) == found.peak_bytes
+    assert min(found.peak_split.values()) >= 0
+    assert sum(size for _, size in found.peak_layers) == found.peak_bytes
+    # The peak is on the curve, and the curve ends with nothing but the gradients.
+    assert found.peak_bytes == max(found.live_bytes)
+    assert found.peak_ms == found.times_ms[found.live_bytes.index(found.peak_bytes)]
+    assert (found.live_bytes[0], found.live_bytes[-1]) == (0, found.parameter_bytes)
+    assert found.parameter_bytes == 4 * found.parameters
+    # The parts are there, one after the other.
+    assert [phase.name for phase in found.phases] == PARTS[method]
+    ends = [time_ms for phase in found.phases for time_ms in phase[1:]]
+    assert ends == sorted(ends)
+    assert ends[-1] <= found.times_ms[-1]
+    assert found.times_ms == sorted(found.times_ms)
+    assert found.peak_phase in PARTS[method]
+    assert found.peak_source.operation.startswith("aten::")
+    if method == "autojac":
+        jacobian_bytes = 4 * found.objectives * found.parameters
+        assert found.peak_split["jacobian"] >= jacobian_bytes
+
+
+def measured(monkeypatch: pytest.MonkeyPatch, method: StepMethod, aggregator: str) -> Measurement:
+    monkeypatch.setattr(child, "find_subject", lambda name: linear_subject())
+    return measure_here(linear_spec(method, aggregator))
+
+
+N = O * I
+LOSSES = GRADIENT_OF_LOSSES = WEIGHTS = 4 * M
+OUTPUT_GRADIENTS = 4 * M * O
+GRAMIAN = 4 * M * M
+
+
+@pytest.mark.parametrize("aggregator", ["Mean", "UPGrad"])
+@pytest.mark.parametrize(
+    ("method", "split", "phase", "source"),
+    [
+        # While the weight's gradient is made: the losses, their mean and its gradient, and the
+        # output gradients. The outputs are freed by then.
+        ("sgd", {"workspace": OUTPUT_GRADIENTS + 4 + 4}, "backward", ("0", "aten::mm")),
+        # The same, with weights where the mean was.
+        ("two-pass", {"workspace": OUTPUT_GRADIENTS + WEIGHTS}, "backward", ("0", "aten::mm")),
+        # The Gramian is returned, and output gradients are kept beside the weighted ones.
+        (
+            "fused",
+            {"gramian": GRAMIAN, "workspace": 2 * OUTPUT_GRADIENTS + WEIGHTS},
+            "backward",
+            ("0", "aten::mm"),
+        ),
+    ],
+)
+def test_the_peak_of_a_linear_map_in_closed_form(
+    method: StepMethod,
+    split: dict[str, int],
+    phase: str,
+    source: tuple[str, str],
+    aggregator: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = measured(monkeypatch, method, aggregator)
+    expected = dict.fromkeys(OWNERS, 0) | {"activations": LOSSES, "gradients": 4 * N} | split
+    assert found.peak_split == expected
+    assert found.peak_bytes == sum(expected.values())
+    assert (found.peak_phase, found.peak_source) == (phase, source)
+    assert (found.objectives, found.parameters, found.parameter_bytes) == (M, N, 4 * N)
+    assert found.batch_bytes == 4 * M * I
+
+
+def test_the_peak_of_autojac_on_a_linear_map_in_closed_form(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = measured(monkeypatch, "autojac", "Mean")
+    # The sum of the Jacobian's rows is taken in float64: the Jacobian and the weights are alive
+    # once more in twice the size, and the sum too.
+    doubled = 2 * (4 * M * N + WEIGHTS + 4 * N)
+    expected = dict.fromkeys(OWNERS, 0) | {
+        "activations": LOSSES,
+        "jacobian": 4 * M * N,
+        "workspace": WEIGHTS + doubled,
+    }
+    assert found.peak_split == expected
+    assert found.peak_bytes == sum(expected.values())
+    assert (found.peak_phase, found.peak_source.operation) == ("backward", "aten::mm")
+
+
+def test_autogram_never_holds_the_jacobian(monkeypatch: pytest.MonkeyPatch) -> None:
+    for method in ("fused", "two-pass"):
+        assert measured(monkeypatch, method, "UPGrad").peak_bytes < 4 * M * N

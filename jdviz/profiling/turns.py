@@ -4,13 +4,12 @@ import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, log
 from pathlib import Path
-from statistics import fmean, median, quantiles
+from statistics import median, quantiles
 
 import torch
 
-from jdviz.profiling import MeasurementError
+from jdviz.profiling.spec import MeasurementError
 
 # Unless asked otherwise: as many rounds as fit in this time, within these limits.
 BUDGET_S = 10.0
@@ -49,21 +48,15 @@ class Taken:
     durations_ms: dict[str, list[float]]
     waited_share: float | None
 
-    def notes(self, name: str) -> list[str]:
-        """A sentence if other processes disturbed the rounds.
-
-        Args:
-            name: What was measured.
-
-        Returns:
-            At most one.
-        """
+    @property
+    def disturbance(self) -> str:
+        """One sentence if other processes disturbed the rounds, else ""."""
         if self.waited_share is None or self.waited_share <= DISTURBED_SHARE:
-            return []
-        return [
-            f"Other processes kept the cores busy: on {name} threads waited for one "
+            return ""
+        return (
+            "Other processes kept the cores busy: threads waited for one "
             f"{self.waited_share:.0%} of the time; measure again on a quiet machine."
-        ]
+        )
 
 
 def take_turns(turns: Mapping[str, Turn], rounds: int | None, device: str = "cpu") -> Taken:
@@ -184,18 +177,6 @@ def ratios(upper: Sequence[float], lower: Sequence[float]) -> list[float]:
     return [one / other for one, other in zip(upper, lower, strict=True)]
 
 
-def geometric_mean(values: Sequence[float]) -> float:
-    """The factor that values are on average.
-
-    Args:
-        values: At least one, all positive.
-
-    Returns:
-        Their geometric mean.
-    """
-    return exp(fmean(log(value) for value in values))
-
-
 def number(value: float) -> str:
     """A value with three significant digits and no exponent where it can be read without.
 
@@ -208,16 +189,3 @@ def number(value: float) -> str:
     if value == 0 or not 1e-4 <= abs(value) < 1e6:
         return f"{value:.3g}"
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
-
-
-def judged(value: float, limit: float) -> str:
-    """Whether a target is met.
-
-    Args:
-        value: What was measured.
-        limit: What it may be at most.
-
-    Returns:
-        "met" or "not met".
-    """
-    return "met" if value <= limit else "not met"
