@@ -19,7 +19,7 @@ from jdviz.figures import (
 )
 from jdviz.pages.engines_controls import MEBIBYTE, Asked
 from jdviz.pages.frame import Panel, draw_panels, theme
-from jdviz.profiling import Comparison, Measurement, outputs
+from jdviz.profiling import Comparison, Measurement, MeasurementError, outputs
 from jdviz.profiling.example import example_comparison
 from jdviz.profiling.script import as_script
 from jdviz.server import lab, pool
@@ -49,7 +49,11 @@ def measure(asked: Asked, watch: Callable[[str], None]) -> list[str]:
     specs = asked.specs()
     for spec in specs:
         lab().measure(spec, asked.limits, watch)
-    lab().time(specs, asked.limits, watch, quiet=lambda: pool().active() == 0)
+    try:
+        lab().time(specs, asked.limits, watch, quiet=lambda: pool().active() == 0)
+    except MeasurementError as error:
+        # The memory that was measured stands without times.
+        return [str(error)]
     return []
 
 

@@ -11,7 +11,7 @@ from jdviz.profiling.fits import Fit
 from jdviz.profiling.measure import Limits, Watch, inspect, measure, measure_times
 from jdviz.profiling.results import Comparison, Failure, Inspection, Measurement, Times
 from jdviz.profiling.spec import MeasurementError, MeasureSpec
-from jdviz.profiling.structure import Structure, structure_of
+from jdviz.profiling.structure import Structure, forget_structures, structure_of
 
 # A measurement is some hundred kilobytes.
 MOST_KEPT = 400
@@ -197,9 +197,14 @@ class Lab:
         return found
 
     def forget(self, problem: str) -> None:
-        """Lets the next look at a problem read it again, after its code has changed."""
+        """Lets a problem be read and measured again, after its code has changed."""
+        self._measured.drop_where(lambda spec: spec.problem == problem)
+        self._failed.drop_where(lambda key: key[0].problem == problem)
+        self._times.drop_where(lambda spec: spec.problem == problem)
         self._inspected.drop_where(lambda key: key[0] == problem)
         self._structures.drop_where(lambda key: key[0] == problem)
+        self.fits.drop_where(lambda key: key.problem == problem)
+        forget_structures()
 
 
 def _within(limits: Limits) -> Limits:

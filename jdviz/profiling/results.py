@@ -1,6 +1,6 @@
 """What measuring gives, in forms that JSON can hold."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple, Self
 
@@ -36,12 +36,17 @@ class Source(NamedTuple):
     operation: str
 
 
+@dataclass(frozen=True)
 class _Record:
-    """A dataclass that goes through JSON and back."""
+    """What goes through JSON and back."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as a dictionary that JSON can hold."""
+        return asdict(self)
 
     @classmethod
     def _check(cls, values: Any) -> None:
-        names = {one.name for one in fields(cls)}  # type: ignore[arg-type]  # only on dataclasses
+        names = {one.name for one in fields(cls)}
         if not isinstance(values, Mapping) or set(values) != names:
             got = ", ".join(values) if isinstance(values, Mapping) else type(values).__name__
             raise MeasurementError(
@@ -99,10 +104,6 @@ class Measurement(_Record):
     parameters: int
     machine: dict[str, str]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as a dictionary that JSON can hold."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Builds a measurement from what `to_dict` gave, also after a way through JSON.
@@ -144,10 +145,6 @@ class Times(_Record):
     waited_share: float | None
     disturbed: str
     machine: dict[str, str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as a dictionary that JSON can hold."""
-        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -203,10 +200,6 @@ class Comparison(_Record):
         """The measurement of a method, None where there is none."""
         found = [one for one in self.measurements if one.spec.method == method]
         return found[0] if found else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as a dictionary that JSON can hold."""
-        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -287,10 +280,6 @@ class Inspection(_Record):
     unused: list[str]
     machine: dict[str, str]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as a dictionary that JSON can hold."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Builds an inspection from what `to_dict` gave.
@@ -300,8 +289,3 @@ class Inspection(_Record):
         """
         cls._check(values)
         return cls(**{**values, "uses": [Use(**use) for use in values["uses"]]})
-
-
-def by_method(measurements: Sequence[Measurement]) -> dict[str, Measurement]:
-    """The measurements by method."""
-    return {one.spec.method: one for one in measurements}

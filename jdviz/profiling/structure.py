@@ -126,6 +126,11 @@ def _read_aside(problem: str, size: str | None) -> Structure:
     return Structure.from_dict(ask_aside(request, 1, Limits(timeout_s=9 * READ_S)))
 
 
+def forget_structures() -> None:
+    """Lets the next look at a problem that is not bundled read it again."""
+    _read_aside.cache_clear()
+
+
 @cache
 def bundled_structures() -> dict[tuple[str, str], Structure]:
     """Reads the bundled file.

@@ -151,6 +151,34 @@ def test_measure_asks_for_every_method_and_says_what_failed(monkeypatch):
     assert not app.exception
 
 
+def test_memory_is_shown_though_the_times_failed(monkeypatch):
+    def too_slow(*_):
+        raise MeasurementError("Timing: stopped at batch 64 after 120 s, the time limit.", "time")
+
+    found = example_comparison()
+    monkeypatch.setattr("jdviz.profiling.lab.measure", lambda spec, *_: found.of(spec.method))
+    monkeypatch.setattr("jdviz.profiling.lab.measure_times", too_slow)
+    app = open_engines()
+    app.button(key="measure").click().run()
+    assert "stopped at batch 64 after 120 s" in texts(app.error)
+    assert "Measured on this machine since the server started" in texts(app.caption)
+    assert not app.exception
+
+
+def test_a_problem_that_is_forgotten_is_read_and_measured_again(monkeypatch):
+    read = []
+    monkeypatch.setattr("jdviz.profiling.lab.forget_structures", lambda: read.append("forgotten"))
+    found = example_comparison()
+    keep(found)
+    spec = found.measurements[0].spec
+    server.lab().forget("another")
+    assert server.lab().measured(spec) is not None
+    server.lab().forget("digits_cnn")
+    assert server.lab().measured(spec) is None
+    assert server.lab().comparison([spec], LIMITS).times is None
+    assert read == ["forgotten"] * 2
+
+
 def test_the_report_holds_every_figure_and_needs_no_network():
     text = engines_step.report(example_comparison())
     titles = [section.title for section in comparison_sections(example_comparison())]

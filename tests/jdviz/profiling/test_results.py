@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jdviz.profiling import Comparison, Failure, Inspection, Measurement, MeasurementError, Times
-from jdviz.profiling.results import Use, by_method
+from jdviz.profiling.results import Use
 from jdviz.profiling.spec import MeasureSpec
 from tests.support.measured import FAILURE, MEASUREMENT, SPEC, TIMES
 
@@ -67,7 +67,6 @@ def test_a_specification_has_all_entries_but_those_with_a_default() -> None:
 def test_measurements_are_found_by_their_method() -> None:
     assert COMPARISON.of("fused") == MEASUREMENT
     assert COMPARISON.of("sgd") is None
-    assert by_method([MEASUREMENT]) == {"fused": MEASUREMENT}
 
 
 def test_an_error_keeps_its_kind_between_processes() -> None:
