@@ -13,7 +13,7 @@ from jdviz.profiling import PEERS, MeasurementError, StepMethod
 from jdviz.profiling import measure as measure_step
 from jdviz.profiling.estimate import largest_batch
 from jdviz.profiling.fits import Fit, verify_fit
-from jdviz.profiling.lab import FitKey
+from jdviz.profiling.lab import FitKey, within_machine
 from jdviz.profiling.results import Use
 from jdviz.server import lab
 
@@ -39,7 +39,7 @@ def measure(asked: Asked, watch: Callable[[str], None]) -> list[str]:
                 method,
                 asked.budget_bytes,
                 _predicted(asked, method),
-                measure=lambda spec, limits: measure_step(spec, limits, watch),
+                measure=lambda spec, limits: measure_step(spec, within_machine(limits), watch),
                 timeout_s=asked.limits.timeout_s,
             )
         except MeasurementError as error:

@@ -98,7 +98,7 @@ class Lab:
             watch: As for `jdviz.profiling.measure`.
         """
         try:
-            self._measured.put(spec, measure(spec, _within(limits), watch))
+            self._measured.put(spec, measure(spec, within_machine(limits), watch))
             self._failed.drop((spec, limits.memory_bytes))
         except MeasurementError as error:
             self._measured.drop(spec)
@@ -128,7 +128,7 @@ class Lab:
             return
         key = _shared(known[0])
         self._times.drop(key)
-        self._times.put(key, measure_times(known, None, _within(limits), watch, quiet))
+        self._times.put(key, measure_times(known, None, within_machine(limits), watch, quiet))
 
     def comparison(self, specs: Sequence[MeasureSpec], limits: Limits) -> Comparison:
         """What is known of some steps that differ in their method only.
@@ -207,8 +207,15 @@ class Lab:
         forget_structures()
 
 
-def _within(limits: Limits) -> Limits:
-    """No more than the machine has free: a system without memory may end the server instead."""
+def within_machine(limits: Limits) -> Limits:
+    """No more than the machine has free: a system without memory may end the server instead.
+
+    Args:
+        limits: What a child may take.
+
+    Returns:
+        The same, or nine tenths of the free memory where that is less.
+    """
     if limits.memory_bytes is None:
         return limits
     return replace(limits, memory_bytes=min(limits.memory_bytes, int(0.9 * available_bytes())))
