@@ -9,8 +9,12 @@ CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
 PORT ?=
 # PROBLEM adds a model of your own: make app PROBLEM=package.module:factory
 PROBLEM ?=
+# OPTIONS of the app, such as --shared or --max-steps 2000; the README lists them.
+OPTIONS ?=
 # ARGS is handed to pytest: make test ARGS="-m 'not browser'"
 ARGS ?=
+# Tests run file by file in a process per core, four at most, each with one thread for its numerics.
+PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 VENV_PYTHON := .venv/bin/python
 IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
@@ -21,7 +25,8 @@ HAS_VENV := import venv, ensurepip
 
 help:
 	@echo 'make app      set up .venv and open the app on 127.0.0.1   (PORT=8600 chooses the port,'
-	@echo '              PROBLEM=package.module:factory adds a model of your own)'
+	@echo '              PROBLEM=package.module:factory adds a model of your own,'
+	@echo '              OPTIONS="--shared --max-steps 2000" is handed to the app)'
 	@echo 'make test     set up .venv with the test tools and run every test   (ARGS=... for pytest)'
 	@echo 'make check    lint, formatting and types'
 	@echo 'make format   rewrite the code the way `make check` wants it'
@@ -30,11 +35,11 @@ help:
 
 app: environment
 	@exec $(VENV_PYTHON) -m streamlit run app.py --server.address 127.0.0.1 \
-	  $(if $(PORT),--server.port '$(PORT)') $(if $(PROBLEM),-- --problem '$(PROBLEM)')
+	  $(if $(PORT),--server.port '$(PORT)') $(if $(PROBLEM)$(OPTIONS),-- $(if $(PROBLEM),--problem '$(PROBLEM)') $(OPTIONS))
 
 test: environment-dev
 	@$(VENV_PYTHON) -m tests.support.browser
-	@$(VENV_PYTHON) -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest $(PARALLEL) $(ARGS)
 
 check: environment-dev
 	$(VENV_PYTHON) -m ruff check .

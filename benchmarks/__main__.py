@@ -18,6 +18,7 @@ from benchmarks.explain import measure_explanation
 from benchmarks.fits import BUDGET_MEBIBYTES, measure_fits
 from benchmarks.growth import BATCHES, PROBLEMS_GROWN, grown, measure_growth
 from benchmarks.peer import chosen
+from benchmarks.recorder import PROBLEM, measure_recorder
 from benchmarks.report import Report
 from benchmarks.step_memory import measure_step_memory
 from benchmarks.step_time import measure_step_time
@@ -25,6 +26,7 @@ from jdviz.problems.workloads import WORKLOADS
 from jdviz.profiling import OURS, SGD, Limits, MeasurementError, measurable_methods
 
 Options = argparse.Namespace
+APP_PARTS = ("waits", "pages", "rate", "class", "soak")
 MEBIBYTE = 2**20
 
 
@@ -82,13 +84,28 @@ def _parser() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="what changed between two saved reports")
     compare.add_argument("earlier", type=Path, metavar="A", help="a file that --json wrote")
     compare.add_argument("later", type=Path, metavar="B", help="another, of the same command")
-    app = commands.add_parser("app", help="server start, first page, and Start to the first step")
-    app.add_argument("--rounds", type=int, default=5, help="how often Start is pressed")
+    app = commands.add_parser("app", help="how long visitors wait; a class; a soak")
+    app.add_argument("--rounds", type=int, default=5, help="how often each wait is taken")
+    app.add_argument(
+        "--parts",
+        nargs="+",
+        choices=APP_PARTS,
+        default=[part for part in APP_PARTS if part != "soak"],
+        help="by default all but the soak, which takes ten minutes",
+    )
+    app.add_argument("--cycles", type=int, default=200, help="visits of the soak")
     commands.add_parser("exact", help="errors of both engines on every edge case")
     aggregation = commands.add_parser("aggregation", help="time of every weighting")
     aggregation.add_argument("--sizes", type=int, nargs="+", default=SIZES, metavar="M")
     aggregation.add_argument("--repeats", type=int, default=9, help="calls that are timed")
     aggregation.add_argument("--peer", action="store_true", help="time torchjd's weightings too")
+    recorder = commands.add_parser("recorder", help="a training loop with a Recorder ÷ without")
+    recorder.add_argument(
+        "--problem", "--workload", choices=tuple(WORKLOADS), default=PROBLEM, help="what is trained"
+    )
+    recorder.add_argument("--rounds", type=int, default=7, help="timed rounds; 7 by default")
+    recorder.add_argument("--steps", type=int, default=None, help="in a block; about 2 s of them")
+    recorder.add_argument("--threads", type=int, default=1, help="one by default, as the app")
     for command in commands.choices.values():
         command.add_argument("--json", type=Path, default=None, help="write the figures here too")
         command.add_argument("--csv", type=Path, default=None, help="write the table here too")
@@ -187,8 +204,11 @@ _COMMANDS: dict[str, Callable[[Options], Report]] = {
     "aggregation": lambda options: measure_aggregation(
         options.sizes, options.repeats, peer=options.peer
     ),
+    "recorder": lambda options: measure_recorder(options.problem, options.rounds, options.steps),
     "exact": lambda options: _with_test_tools("exact").measure_exactness(),
-    "app": lambda options: _with_test_tools("app").measure_app(options.rounds),
+    "app": lambda options: _with_test_tools("app").measure_app(
+        options.parts, options.rounds, options.cycles
+    ),
 }
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -19,12 +20,21 @@ class Server:
     Args:
         data: Folder for the run store and the server's log.
         workers: How many runs train at once.
+        script: What is served; the app if None.
+        arguments: What stands behind the `--`.
 
     Raises:
         TimeoutError: If it does not answer in time.
     """
 
-    def __init__(self, data: Path, *, workers: int = 1) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *,
+        workers: int = 1,
+        script: Path | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -34,8 +44,9 @@ class Server:
             self.process = subprocess.Popen(
                 [
                     sys.executable,
-                    *("-m", "streamlit", "run", "app.py"),
+                    *("-m", "streamlit", "run", str(script or "app.py")),
                     *("--server.port", str(port), "--server.headless", "true"),
+                    *("--", *arguments),
                 ],
                 cwd=ROOT,
                 env={**os.environ, "JDVIZ_DATA": str(data), "JDVIZ_WORKERS": str(workers)},

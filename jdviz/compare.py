@@ -13,9 +13,18 @@ from torch import Tensor, nn
 
 from engines.aggregation import METHODS, MethodRecord, WeightedAggregator
 from engines.errors import EngineError
-from jdviz.conflict import ROUNDING, hurt_mask, without_rounding
+from jdviz.conflict import PARALLEL, ROUNDING, hurt_mask, without_rounding
+from jdviz.spectrum import leading_plane
 
 RANDOM_DRAWS = 48
+
+#: Methods whose weights depend on the inner products of the gradients alone, so that a recorded
+#: Gramian is enough to know what they do. The others work coordinate by coordinate.
+GRAMIAN_METHODS = tuple(name for name, one in METHODS.items() if one.statistic != "jacobian")
+
+#: A negative eigenvalue of a Gramian up to this share of the largest is rounding: single precision
+#: leaves about 1e-7, and a sum over many parameters some more.
+NEGATIVE = 1e-4
 
 NO_PARAMETERS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
@@ -104,11 +113,107 @@ def _unit(angle_deg: float) -> tuple[float, float]:
     return math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
 
 
+def rows_from_gramian(G: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Vectors with given inner products: the gradients of a Gramian up to a rotation.
+
+    With G = Q Λ Qᵀ the rows of Q Λ^½ have the inner products G. Eigenvalues descend, so the first
+    two columns are the gradients in the plane that shows most of them.
+
+    Args:
+        G: Gramian, shape [m, m].
+
+    Returns:
+        Rows, shape [m, r] with r at least 2. The first two columns and their signs are those of
+        `jdviz.spectrum.leading_plane`.
+
+    Raises:
+        ValueError: If G is not square, not finite, not symmetric, or has an eigenvalue so far below
+            zero that no gradients have these inner products.
+    """
+    if G.ndim != 2 or G.shape[0] != G.shape[1] or not np.isfinite(G).all():
+        raise ValueError(
+            f"got a matrix of shape {G.shape}, expected a square one of finite numbers; choose "
+            "another step."
+        )
+    if np.abs(G - G.T).max(initial=0.0) > NEGATIVE * np.abs(G).max(initial=0.0):
+        raise ValueError(
+            "got a matrix that is not symmetric, expected a Gramian; choose another matrix."
+        )
+    values, vectors = np.linalg.eigh((G + G.T) / 2)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    if values.size and values[-1] < -NEGATIVE * max(float(values[0]), 0.0):
+        raise ValueError(
+            f"got a matrix whose smallest eigenvalue is {values[-1]:.3g}, expected a Gramian, "
+            "which has none below zero; choose another matrix."
+        )
+    rows = vectors * np.sqrt(np.maximum(values, 0.0))
+    rows = rows[:, : max(2, int((values > 0).sum()))]
+    rows = np.pad(rows, ((0, 0), (0, max(0, 2 - rows.shape[1]))))
+    rows[:, :2] = leading_plane(G).gradients
+    return rows
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneOfDirections:
+    """Gradients and directions in the plane of the two leading eigenvectors of a Gramian.
+
+    Attributes:
+        rows: The gradients' coordinates, shape [m, 2]; zero for one that is across the plane.
+        directions: Method to the coordinates of its direction, shape [2], or of one direction for
+            each of its s draws, shape [s, 2].
+        outside: Share of the gradients' squared length that is not in the plane, from 0 to 1; NaN
+            if they are all zero.
+        outside_directions: Method to the same share of its (mean) direction; NaN for a zero one.
+    """
+
+    rows: NDArray[np.float64]
+    directions: dict[str, NDArray[np.float64]]
+    outside: float
+    outside_directions: dict[str, float]
+
+
+def plane_of_directions(
+    rows: NDArray[np.float64], outcomes: Sequence[Outcome]
+) -> PlaneOfDirections:
+    """What the first two coordinates show of gradients and of the directions found for them.
+
+    Args:
+        rows: From `rows_from_gramian`, shape [m, r].
+        outcomes: What `compare` found for these rows.
+
+    Returns:
+        The plane. Cutting the dual cone {d: gᵢ·d ≥ 0 for every i} with it gives the dual cone of
+        the coordinates, because gᵢ·d reads the first two coordinates alone for a d in the plane.
+    """
+    plane = rows[:, :2].copy()
+    squares = (rows**2).sum(axis=1)
+    # What is left of a gradient across the plane is rounding, and no side of a half-plane.
+    plane[(plane**2).sum(axis=1) <= PARALLEL * squares] = 0.0
+    return PlaneOfDirections(
+        plane,
+        {
+            one.method: one.draws[:, :2] if len(one.draws) > 1 else one.direction[:2]
+            for one in outcomes
+        },
+        _outside(rows),
+        {one.method: _outside(one.direction) for one in outcomes},
+    )
+
+
+def _outside(vectors: NDArray[np.float64]) -> float:
+    """Share of the squared length beyond the first two coordinates; NaN if there is no length."""
+    squares = vectors**2
+    total = float(squares.sum())
+    return float(squares[..., 2:].sum()) / total if total > 0 else math.nan
+
+
 def compare(
     jacobian: NDArray[np.float64],
     methods: Sequence[str],
     seed: int,
     parameters: Mapping[str, Mapping[str, Any]] = NO_PARAMETERS,
+    *,
+    draws: int = RANDOM_DRAWS,
 ) -> Comparison:
     """Run several methods on one Jacobian.
 
@@ -117,6 +222,7 @@ def compare(
         methods: Keys of `engines.aggregation.METHODS`.
         seed: Seeds the random ones; torch's own random state is left alone.
         parameters: For some methods, parameters by name instead of their defaults.
+        draws: How often a random method is run.
 
     Returns:
         One outcome or refusal for each method.
@@ -126,8 +232,9 @@ def compare(
     """
     outcomes, refusals = [], []
     for name in methods:
+        own = parameters.get(name, {})
         try:
-            outcomes.append(_outcome(jacobian, METHODS[name], seed, parameters.get(name, {})))
+            outcomes.append(_outcome(jacobian, METHODS[name], seed, own, draws))
         except (EngineError, ValueError) as error:
             refusals.append(Refusal(name, _sentence(METHODS[name], len(jacobian), error)))
     return Comparison(tuple(outcomes), tuple(refusals))
@@ -145,13 +252,17 @@ def _sentence(record: MethodRecord, m: int, error: Exception) -> str:
 
 
 def _outcome(
-    jacobian: NDArray[np.float64], record: MethodRecord, seed: int, parameters: Mapping[str, Any]
+    jacobian: NDArray[np.float64],
+    record: MethodRecord,
+    seed: int,
+    parameters: Mapping[str, Any],
+    count: int,
 ) -> Outcome:
     matrix = torch.tensor(jacobian, dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)
     runs = [
         _first_step(record, matrix, generator, parameters)
-        for _ in range(RANDOM_DRAWS if record.random else 1)
+        for _ in range(count if record.random else 1)
     ]
     draws = np.stack([direction for direction, _ in runs])
     found = [weights for _, weights in runs if weights is not None]

@@ -46,6 +46,24 @@ class UpdatePlane:
     captured: Array
 
 
+def as_gramian(G: ArrayLike) -> Array:
+    """A square matrix in float64.
+
+    Args:
+        G: Gramian, shape [m, m].
+
+    Returns:
+        The same matrix, shape [m, m].
+
+    Raises:
+        ValueError: If G is not a square matrix.
+    """
+    matrix = np.asarray(G, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"got a Gramian of shape {matrix.shape}, expected a square matrix [m, m].")
+    return matrix
+
+
 def cosines(G: ArrayLike) -> Array:
     """Cosine of every pair of gradients.
 
@@ -59,7 +77,7 @@ def cosines(G: ArrayLike) -> Array:
     Raises:
         ValueError: If G is not a square matrix.
     """
-    matrix = _gramian(G)
+    matrix = as_gramian(G)
     lengths = _lengths(matrix)
     with np.errstate(all="ignore"):
         # One division after the other: the product of two lengths could overflow.
@@ -118,7 +136,7 @@ def improvements(G: ArrayLike, w: ArrayLike) -> Array:
     Raises:
         ValueError: If G is not a square matrix or w does not fit it.
     """
-    matrix = _gramian(G)
+    matrix = as_gramian(G)
     return matrix @ _weights(w, len(matrix))
 
 
@@ -136,7 +154,7 @@ def without_rounding(inner: ArrayLike, G: ArrayLike, w: ArrayLike | None) -> Arr
     Raises:
         ValueError: If G is not a square matrix or w does not fit it.
     """
-    matrix = _gramian(G)
+    matrix = as_gramian(G)
     lengths = np.sqrt(np.maximum(np.diagonal(matrix), 0.0))
     weights = np.ones(len(matrix)) if w is None else _weights(w, len(matrix))
     terms = lengths * float(np.abs(weights) @ lengths)
@@ -170,7 +188,7 @@ def direction_norm(G: ArrayLike, w: ArrayLike) -> float:
     Raises:
         ValueError: If G is not a square matrix or w does not fit it.
     """
-    matrix = _gramian(G)
+    matrix = as_gramian(G)
     return float(np.sqrt(_square(matrix, _weights(w, len(matrix)))))
 
 
@@ -187,7 +205,7 @@ def cosine_to_mean(G: ArrayLike, w: ArrayLike) -> float:
     Raises:
         ValueError: If G is not a square matrix or w does not fit it.
     """
-    matrix = _gramian(G)
+    matrix = as_gramian(G)
     weights = _weights(w, len(matrix))
     uniform = np.full(len(matrix), 1.0 / max(len(matrix), 1))
     lengths = np.sqrt(_square(matrix, weights)), np.sqrt(_square(matrix, uniform))
@@ -216,7 +234,7 @@ def update_plane(G: ArrayLike, w: ArrayLike) -> UpdatePlane:
     Raises:
         ValueError: If G is not a square matrix, w does not fit it, or either is not finite.
     """
-    matrix = _gramian(G)
+    matrix = as_gramian(G)
     return _plane(matrix, _weights(w, len(matrix)), len(matrix))
 
 
@@ -237,7 +255,7 @@ def update_plane_without_weights(G: ArrayLike, inner: ArrayLike, norm: float) ->
     Raises:
         ValueError: If G is not a square matrix, `inner` does not fit it, or a number is not finite.
     """
-    matrix = _gramian(G)
+    matrix = as_gramian(G)
     m = len(matrix)
     column = _weights(inner, m)[:, None]
     square = np.full((1, 1), norm**2)
@@ -271,13 +289,6 @@ def _plane(matrix: Array, update: Array, m: int) -> UpdatePlane:
         update=update @ coordinates,
         captured=np.clip(captured, 0.0, 1.0),
     )
-
-
-def _gramian(G: ArrayLike) -> Array:
-    matrix = np.asarray(G, dtype=np.float64)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"got a Gramian of shape {matrix.shape}, expected a square matrix [m, m].")
-    return matrix
 
 
 def _weights(w: ArrayLike, m: int) -> Array:

@@ -1,12 +1,15 @@
 """The engine: reads the graph of the objectives and adds up inner products, use by use."""
 
-from collections.abc import Callable
-from typing import Literal, overload
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from engines.autogram.explanation import UsePlan, explained
+from engines.autogram.objectives import Objectives
+from engines.autogram.observers import Observers, added_up
 from engines.autogram.passes import run_passes
 from engines.autogram.preparation import Undisturbed, accumulation_dtype, check_modules, prepare
 from engines.autogram.reading import Reader
@@ -67,6 +70,11 @@ class Engine:
         self._batch_dim = batch_dim
         self._memory_cap = memory_cap
         self._reader = Reader(batch_dim, memory_cap)
+        self._observers = Observers()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Whoever watches an engine watches that one, not its copies.
+        return {**self.__dict__, "_observers": Observers()}
 
     def __repr__(self) -> str:
         names = [type(module).__name__ for module in self._modules]
@@ -113,19 +121,15 @@ class Engine:
         """
         tracked, objectives = prepare(self._modules, output, self._batch_dim)
         parameters = tracked.parameters
-        labels = [""] * len(parameters)
-        if by_module:
-            labels = [name.rpartition(".")[0] for name in tracked.names]
+        asked = self._observers.asking() if self._observers else frozenset()
+        labels = tracked.owners if by_module or asked else None
         dtype = accumulation_dtype(output, parameters)
-        shape = (objectives.count, objectives.count)
-        totals = {label: torch.zeros(shape, dtype=dtype, device=output.device) for label in labels}
+        totals = _zeros(labels, objectives, dtype, output.device)
         if objectives.count:
             with Undisturbed(output):
-                reading = self._reader.read(
-                    output, objectives, tracked, dtype, labels=labels if by_module else None
-                )
+                reading = self._reader.read(output, objectives, tracked, dtype, labels=labels)
                 run_passes(
-                    [totals[label] for label in labels],
+                    _of_parameters(totals, labels, len(parameters)),
                     output,
                     objectives,
                     reading,
@@ -136,7 +140,11 @@ class Engine:
             label: objectives.generalized((total + total.T).div_(2))
             for label, total in totals.items()
         }
-        return shares if by_module else shares[""]
+        if not self._observers:
+            return shares if by_module else shares[""]
+        gramian = added_up(shares)
+        self._observers.tell(asked, output, gramian, None, shares if asked else None)
+        return shares if by_module else gramian
 
     def backward(
         self,
@@ -190,38 +198,88 @@ class Engine:
         tracked, objectives = prepare(self._modules, losses, self._batch_dim)
         parameters = tracked.parameters
         dtype = accumulation_dtype(losses, parameters)
-        m = objectives.count
-        total = torch.zeros(m, m, dtype=dtype, device=losses.device)
-        if m == 0:
-            weights = _as_weights(weighting(objectives.generalized(total)), losses)
+        asked = self._observers.asking() if self._observers else frozenset()
+        labels = tracked.owners if asked else None
+        totals = _zeros(labels, objectives, dtype, losses.device)
+        if objectives.count == 0:
+            gramian = objectives.generalized(added_up(totals))
+            weights = _as_weights(weighting(gramian), losses)
             losses.backward(weights, retain_graph=retain_graph)
-            return GramianStep(objectives.generalized(total), weights)
-        with Undisturbed(losses):
-            reading = self._reader.read(losses, objectives, tracked, dtype, fused=True)
-            brought = run_passes(
-                [total] * len(parameters),
-                losses,
-                objectives,
-                reading,
-                parameters,
-                retain_graph=retain_graph or reading.needs_more,
-            )
-            total = (total + total.T).div_(2)
-        gramian = objectives.generalized(total)
-        # A copy, as a weighting may write to what it is given.
-        weights = _as_weights(weighting(gramian.clone()), losses)
-        with Undisturbed(losses):
-            finish_step(
-                losses,
-                weights,
-                total,
-                objectives,
-                reading,
-                brought,
-                parameters,
-                retain_graph=retain_graph,
-            )
+        else:
+            with Undisturbed(losses):
+                reading = self._reader.read(
+                    losses, objectives, tracked, dtype, labels=labels, fused=True
+                )
+                brought = run_passes(
+                    _of_parameters(totals, labels, len(parameters)),
+                    losses,
+                    objectives,
+                    reading,
+                    parameters,
+                    retain_graph=retain_graph or reading.needs_more,
+                )
+                totals = {label: (one + one.T).div_(2) for label, one in totals.items()}
+                total = added_up(totals)
+            gramian = objectives.generalized(total)
+            # A copy, as a weighting may write to what it is given.
+            weights = _as_weights(weighting(gramian.clone()), losses)
+            with Undisturbed(losses):
+                finish_step(
+                    losses,
+                    weights,
+                    total,
+                    objectives,
+                    reading,
+                    brought,
+                    parameters,
+                    retain_graph=retain_graph,
+                )
+        if self._observers:
+            shares = {label: objectives.generalized(one) for label, one in totals.items()}
+            self._observers.tell(asked, losses, gramian, weights, shares if asked else None)
         return GramianStep(gramian, weights)
+
+    def observe(
+        self, callback: Callable[..., object], by_module: bool | Callable[[], bool] = False
+    ) -> RemovableHandle:
+        """Have a function called with what every later call computes.
+
+        It is called when the result is complete, before it is returned: by `backward` after `.grad`
+        is written, by `compute_gramian` too. Several observers are called in the order in which
+        they came; copies of the engine have none. An exception in a callback leaves the call of the
+        engine; what the call wrote stays. Without observers the engine does nothing more than
+        before.
+
+        Args:
+            callback: Called as `callback(losses, gramian, weights)`: the losses without their
+                graph, the generalized Gramian as it is returned, and the weights, None from
+                `compute_gramian`. They are not to be written to.
+            by_module: Whether the callback is called with a fourth argument, the shares of the
+                modules as `compute_gramian(losses, by_module=True)` gives them. A function is asked
+                before every call, and where it answers False the fourth argument is None. The
+                shares come from the same pass; the Gramian is then their sum, which may differ from
+                the other in the last bits.
+
+        Returns:
+            What ends it: `remove()`, also at the end of a `with` block.
+
+        Raises:
+            TypeError: The callback cannot be called, or `by_module` is neither a bool nor callable.
+
+        Example:
+            >>> import torch
+            >>> model = torch.nn.Linear(3, 1)
+            >>> engine, seen = Engine(model, batch_dim=0), []
+            >>> handle = engine.observe(lambda losses, gramian, weights: seen.append(gramian))
+            >>> gramian = engine.compute_gramian(model(torch.randn(8, 3)).square().squeeze(1))
+            >>> handle.remove()
+            >>> torch.equal(seen[0], gramian)
+            True
+
+        Cost: none of its own. With shares, modules share no contraction, and each takes its own
+            passes on the general path.
+        """
+        return self._observers.add(callback, by_module)
 
     def explain(self, losses: Tensor) -> tuple[UsePlan, ...]:
         """Say what `backward` would do with every use of a parameter, and why.
@@ -260,6 +318,22 @@ class Engine:
         with Undisturbed(losses):
             reading = self._reader.read(losses, objectives, tracked, dtype, fused=True)
             return explained(reading, objectives, tracked.names, parameters, dtype.itemsize)
+
+
+def _zeros(
+    labels: Sequence[str] | None, objectives: Objectives, dtype: torch.dtype, device: torch.device
+) -> dict[str, Tensor]:
+    """One sum for each label, or a single one, shape [m, m]."""
+    shape = (objectives.count, objectives.count)
+    names = [""] if labels is None else labels
+    return {name: torch.zeros(shape, dtype=dtype, device=device) for name in names}
+
+
+def _of_parameters(
+    totals: dict[str, Tensor], labels: Sequence[str] | None, count: int
+) -> list[Tensor]:
+    """For every parameter the sum that it adds to."""
+    return [totals[""]] * count if labels is None else [totals[label] for label in labels]
 
 
 def _as_weights(weights: Tensor, losses: Tensor) -> Tensor:

@@ -26,6 +26,11 @@ class Tracked:
         """For every parameter a path that a reader can follow."""
         return [name for name, _ in self._named()]
 
+    @cached_property
+    def owners(self) -> list[str]:
+        """For every parameter the path of the module that owns it, "" for the module itself."""
+        return [name.rpartition(".")[0] for name in self.names]
+
     def _named(self) -> Iterator[tuple[str, Tensor]]:
         """Parameters with their paths, those of several modules under the modules' names."""
         met: set[int] = set()

@@ -18,6 +18,10 @@ Array = NDArray[np.float64]
 _CHUNK_ELEMENTS = 2**18
 # A float64 matrix is scaled before squaring only outside this range of its largest entry.
 _SAFE_RANGE = (1e-140, 1e140)
+# A sum of squares below this may have lost some of them where they were added up in float32.
+_UNDERFLOWED = float(np.finfo(np.float32).tiny / np.finfo(np.float32).eps)
+# Rounding leaves a cosine well below this.
+_IMPOSSIBLE = 1.001
 # What rounding can leave below zero on a unit diagonal; anything beyond it is clipped. It is kept
 # well under the residual that a projection is refused at, which a negative eigenvalue would cause.
 _ROUNDING_PER_ROW = 4e-16
@@ -154,7 +158,9 @@ def non_finite_message(rows: list[int]) -> str:
 def unit_diagonal(gramian: Array) -> tuple[Array, Array]:
     """Scale a Gramian to cosines.
 
-    A row whose diagonal entry is 0 belongs to a zero gradient; its row and column are left 0.
+    A row whose diagonal entry is 0 belongs to a zero gradient; its row and column are left 0. So
+    are those of gradients so short that their squares were lost in single precision, which shows
+    when an inner product with a longer one is more than both lengths allow.
 
     Args:
         gramian: Symmetric, shape [m, m], finite.
@@ -174,11 +180,21 @@ def unit_diagonal(gramian: Array) -> tuple[Array, Array]:
         )
     # A square below the normal numbers has lost its digits.
     norms = np.sqrt(np.where(diagonal < np.finfo(np.float64).tiny, 0.0, diagonal))
+    cosines = _cosines(gramian, norms)
+    underflowed = diagonal < _UNDERFLOWED
+    if underflowed.any() and (np.abs(cosines[underflowed]) > _IMPOSSIBLE).any():
+        norms[underflowed] = 0.0
+        cosines = _cosines(gramian, norms)
+    return 0.5 * (cosines + cosines.T), norms
+
+
+def _cosines(gramian: Array, norms: Array) -> Array:
+    """The Gramian over the norms, 0 where a norm is."""
     inverse = np.zeros_like(norms)
     np.divide(1.0, norms, out=inverse, where=norms > 0)
     # One factor at a time: the product of two norms can leave the range of float64.
-    cosines = (gramian * inverse[:, None]) * inverse
-    return 0.5 * (cosines + cosines.T), norms
+    cosines: Array = (gramian * inverse[:, None]) * inverse
+    return cosines
 
 
 def nearest_psd(cosines: Array) -> Array:

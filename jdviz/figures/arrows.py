@@ -8,10 +8,21 @@ from plotly import graph_objects as go
 
 from jdviz.figures.arrays import Array, drawable
 from jdviz.figures.frame import base_layout, titled
-from jdviz.figures.theme import HEIGHT_MAIN, PALETTES, LineStyle, Theme
+from jdviz.figures.theme import (
+    DISTINCT_OBJECTIVES,
+    HEIGHT_MAIN,
+    PALETTES,
+    LineStyle,
+    Theme,
+    objective_colors,
+)
+from jdviz.figures.words import number
 
 #: Tips closer than this share of the frame share one label.
 CROWDED = 0.09
+
+#: Up to this many gradients have a line of their own in the legend.
+LISTED_GRADIENTS = 3
 
 #: Vectors shorter than this share of the frame are a dot: an arrow head would hide them.
 DOT = 1e-6
@@ -76,6 +87,50 @@ def arrows(
     )
 
 
+def gradient_arrows(
+    gradients: Array, captured: Array, labels: Sequence[str], frame: float, theme: Theme
+) -> list[go.Scatter]:
+    """The gradients of a step, projected onto a plane.
+
+    Args:
+        gradients: Coordinates in the plane, shape [m, 2].
+        captured: Share of each gradient's squared length that lies in it, shape [m].
+        labels: Name of every objective, length m.
+        frame: Half the width of the shown square.
+        theme: "light" or "dark".
+
+    Returns:
+        A trace for each of up to seven gradients, and one with their labels; one trace for more of
+        them, in which those that leave the frame are cut, and its name says so.
+    """
+    m = len(labels)
+    words = [
+        f"{label}: length in the plane {number(float(np.hypot(*gradient)))}, "
+        f"{number(100 * float(share))} % of its squared length is here"
+        for label, gradient, share in zip(labels, gradients, captured, strict=True)
+    ]
+    if m > DISTINCT_OBJECTIVES:
+        middle = LineStyle(objective_colors(m, theme)[m // 3], "solid", "circle")
+        shown, cut = cut_at_frame(gradients, frame)
+        name = f"{m} gradients ({cut} cut at the frame)" if cut else f"{m} gradients"
+        quiet: dict[str, Any] = {"width": 1.2, "head": 8, "opacity": 0.7}
+        return [arrows(shown, middle, name=name, hover=words, frame=frame, **quiet)]
+    short = [f"g{subscript(index + 1)}" for index in range(m)]
+    traces = [
+        arrows(
+            gradients[index : index + 1],
+            LineStyle(color, "solid", "circle"),
+            name=f"{short[index]} {labels[index]}",
+            hover=words[index : index + 1],
+            frame=frame,
+            # More would take the figure's height; the tips carry their labels.
+            showlegend=m <= LISTED_GRADIENTS,
+        )
+        for index, color in enumerate(objective_colors(m, theme))
+    ]
+    return [*traces, tip_labels(gradients, short, frame, theme)]
+
+
 def tip_labels(vectors: Array, labels: Sequence[str], frame: float, theme: Theme) -> go.Scatter:
     """One trace with a label at every tip, outside the arrow; tips that nearly meet share one.
 
@@ -133,6 +188,17 @@ def arrow_layout(
 def subscript(index: int) -> str:
     """A number as a subscript, for labels such as g₁."""
     return str(index).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
+
+
+def cut_at_frame(vectors: Array, frame: float) -> tuple[Array, int]:
+    """Vectors that end at the edge of the square where they would leave it, and how many do.
+
+    Args:
+        vectors: Tips, shape [s, 2].
+        frame: Half the width of the square.
+    """
+    excess = np.nan_to_num(np.abs(vectors).max(axis=1)) / frame
+    return vectors / np.maximum(excess, 1.0)[:, None], int((excess > 1.0).sum())
 
 
 def _outside(tip: Array) -> str:

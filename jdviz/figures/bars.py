@@ -5,7 +5,7 @@ from typing import Any
 
 from plotly import graph_objects as go
 
-from jdviz.figures.frame import base_layout, titled
+from jdviz.figures.frame import WORDS_ONLY, base_layout, titled
 from jdviz.figures.measured import check_methods, cut, label, reason
 from jdviz.figures.styles import ENGINE_STYLES
 from jdviz.figures.theme import PALETTES, Theme
@@ -73,6 +73,7 @@ def failed_rows(failures: Sequence[tuple[str, str]], x: float, theme: Theme) -> 
             textfont={"color": palette.text, "size": 13},
             cliponaxis=False,
             showlegend=False,
+            meta=WORDS_ONLY,
             hovertext=[sentence for _, sentence in failures],
             hovertemplate="%{hovertext}<extra></extra>",
         )

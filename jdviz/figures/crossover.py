@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from plotly import graph_objects as go
 
 from jdviz.figures.arrays import Array, drawable, largest, small
-from jdviz.figures.frame import assemble, base_layout, titled
+from jdviz.figures.frame import TRUE_VALUES, assemble, base_layout, titled
 from jdviz.figures.measured import sentence
 from jdviz.figures.theme import (
     HEIGHT_MAIN,
@@ -96,6 +96,9 @@ def crossover_map(
             colorscale=diverging_scale(theme),
             xgap=1,
             ygap=1,
+            # The ratios themselves, for who reads the figure as a table.
+            customdata=small(2.0**values),
+            meta=TRUE_VALUES,
             hovertext=np.array(words, dtype=object).reshape(values.shape),
             hovertemplate="%{hovertext}<extra></extra>",
             colorbar={

@@ -85,6 +85,7 @@ def fit_bars(fits: Sequence[Fitted], theme: Theme) -> Figure:
                         x=[size],
                         y=[name],
                         mode="markers",
+                        name=kind,
                         showlegend=False,
                         marker={
                             "symbol": f"{style.symbol}{hollow}",

@@ -16,6 +16,12 @@ from jdviz.figures.theme import (
     with_opacity,
 )
 
+#: A trace's `meta` where what is drawn is not what it is: its numbers are in `customdata`.
+TRUE_VALUES = "customdata"
+
+#: A trace's `meta` where its places say nothing and its hover text all.
+WORDS_ONLY = "hovertext"
+
 
 @cache
 def template(theme: Theme) -> go.layout.Template:
@@ -109,6 +115,17 @@ def assemble(traces: Sequence[Any], layout: dict[str, Any]) -> Figure:
         layout: From `base_layout`.
     """
     return go.Figure(data=list(traces), layout=layout)
+
+
+def hatching(theme: Theme) -> dict[str, Any]:
+    """The pattern of bars for what conflicts or gets worse, the second cue beside the colour."""
+    return {
+        "shape": "/",
+        "fgcolor": PALETTES[theme].background,
+        "fillmode": "overlay",
+        "size": 7,
+        "solidity": 0.35,
+    }
 
 
 def titled(text: str, **extra: Any) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Who gets hurt: the first-order improvement of every objective under each method."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,7 +16,7 @@ from jdviz.figures.arrays import (
     small,
     tick_places,
 )
-from jdviz.figures.frame import assemble, base_layout, titled
+from jdviz.figures.frame import assemble, base_layout, hatching, titled
 from jdviz.figures.rows import explanation, marks_of_each, marks_of_many
 from jdviz.figures.theme import (
     DISTINCT_OBJECTIVES,
@@ -125,13 +124,7 @@ def _groups(
     values: Mapping[str, Array], names: Sequence[str], theme: Theme, height: int, ends: list[float]
 ) -> Figure:
     labels, m, palette = list(names), len(names), PALETTES[theme]
-    hatch: dict[str, Any] = {
-        "shape": "/",
-        "fgcolor": palette.background,
-        "fillmode": "overlay",
-        "size": 7,
-        "solidity": 0.35,
-    }
+    hatch = hatching(theme)
 
     def bars(name: str, chosen: Array, color: str, *, hurts: bool) -> go.Bar:
         words = " (gets worse)" if hurts else ""

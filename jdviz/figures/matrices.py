@@ -31,6 +31,9 @@ from jdviz.figures.words import MINUS, count, degrees, number, pair, share
 #: Up to this many objectives the cells are large enough for their numbers.
 NUMBERED_CELLS = 8
 
+#: Up to this many objectives the cells can be clicked: 4,096 of them, each with a marker.
+CLICKABLE_OBJECTIVES = 64
+
 
 def gramian_heatmap(
     G: ArrayLike,
@@ -39,6 +42,8 @@ def gramian_heatmap(
     *,
     groups: Sequence[str] | None = None,
     height: int = HEIGHT_SQUARE,
+    clickable: bool = False,
+    selected: tuple[int, int] | None = None,
 ) -> Figure:
     """The inner products of the objectives' gradients, G = J Jᵀ.
 
@@ -52,9 +57,13 @@ def gramian_heatmap(
         groups: Group of every objective, length m, equal ones side by side; the axes then name
             the groups.
         height: Height in pixels; the matrix is as wide as it is high.
+        clickable: Whether a click on a cell selects it, where there are up to 64 objectives: the
+            point that Streamlit returns has row and column in the first two places of its
+            `customdata`. Meant for figures that change when a visitor does something.
+        selected: Row and column of a pair to draw a frame around, or None.
 
     Raises:
-        ValueError: If the shapes or the names do not fit.
+        ValueError: If the shapes or the names do not fit, or there is no such pair.
     """
     matrix = check_square(G)
     limit = _colour_limit(matrix)
@@ -70,6 +79,8 @@ def gramian_heatmap(
         ticks={"nticks": 7},
         hover="%{y} and %{x}: inner product %{z:.3g}<extra></extra>",
         numbers=number,
+        clickable=clickable,
+        selected=selected,
     )
 
 
@@ -80,6 +91,8 @@ def cosine_heatmap(
     *,
     groups: Sequence[str] | None = None,
     height: int = HEIGHT_SQUARE,
+    clickable: bool = False,
+    selected: tuple[int, int] | None = None,
 ) -> Figure:
     """The cosines of the objectives' gradients; a pair below zero is in conflict.
 
@@ -90,13 +103,17 @@ def cosine_heatmap(
         groups: Group of every objective, length m, equal ones side by side; the axes then name
             the groups.
         height: Height in pixels; the matrix is as wide as it is high.
+        clickable: Whether a click on a cell selects it, where there are up to 64 objectives: the
+            point that Streamlit returns has row and column in the first two places of its
+            `customdata`. Meant for figures that change when a visitor does something.
+        selected: Row and column of a pair to draw a frame around, or None.
 
     Returns:
         A figure whose colours always span -1 to 1. The cells of a gradient that is zero or not
         finite are left open.
 
     Raises:
-        ValueError: If the shapes or the names do not fit.
+        ValueError: If the shapes or the names do not fit, or there is no such pair.
     """
     values = cosines(check_square(G))
     return _square_map(
@@ -111,6 +128,8 @@ def cosine_heatmap(
         hover="%{y} and %{x}: cosine %{z:.2f}, %{customdata}°<extra></extra>",
         numbers=lambda cosine: f"{cosine:.2f}".replace("-", MINUS),
         customdata=_whole_degrees(values),
+        clickable=clickable,
+        selected=selected,
     )
 
 
@@ -200,9 +219,13 @@ def _square_map(
     ticks: dict[str, Any],
     hover: str,
     numbers: Callable[[float], str],
+    clickable: bool,
+    selected: tuple[int, int] | None,
     customdata: NDArray[np.uint8] | None = None,
 ) -> Figure:
     m = len(values)
+    if selected is not None and not all(0 <= place < m for place in selected):
+        raise ValueError(f"got the pair {selected}, expected places from 0 to {m - 1}.")
     labels = check_names(names, m)
     palette = PALETTES[theme]
     cells = go.Heatmap(
@@ -239,6 +262,8 @@ def _square_map(
     traces = [cells]
     if m <= NUMBERED_CELLS:
         traces.append(_cell_numbers(values, labels, limit, theme, numbers))
+    if clickable and m <= CLICKABLE_OBJECTIVES:
+        traces.append(_cell_markers(values, labels, customdata, hover))
     return assemble(
         traces,
         base_layout(
@@ -246,6 +271,7 @@ def _square_map(
             height,
             # Shows through where a cell has no value, so that it differs from a zero.
             plot_bgcolor=palette.surface,
+            shapes=[] if selected is None else _pair_frames(*selected, theme),
             margin={"l": 8, "r": 8, "t": 12, "b": 8},
             xaxis={
                 **shared,
@@ -293,3 +319,46 @@ def _cell_numbers(
         hoverinfo="skip",
         showlegend=False,
     )
+
+
+def _cell_markers(
+    values: Array, labels: list[str], angles: NDArray[np.uint8] | None, hover: str
+) -> go.Scatter:
+    """An invisible marker on every cell, because plotly selects no cells of a heatmap.
+
+    It takes over the hover text too: it lies on top of the cell that would show it.
+    """
+    rows, columns = np.nonzero(np.isfinite(values))
+    cells = [rows, columns, small(values[rows, columns])]
+    cells += [] if angles is None else [angles[rows, columns]]
+    invisible = {"marker": {"opacity": 0}}
+    return go.Scatter(
+        x=[labels[column] for column in columns],
+        y=[labels[row] for row in rows],
+        # Lists, because a selection comes back with numbers only from those.
+        customdata=[[column.item() for column in cell] for cell in zip(*cells, strict=True)],
+        mode="markers",
+        marker={"symbol": "square", "size": 8, "opacity": 0},
+        selected=invisible,
+        unselected=invisible,
+        hovertemplate=hover.replace("%{z", "%{customdata[2]").replace(
+            "%{customdata}", "%{customdata[3]}"
+        ),
+        showlegend=False,
+    )
+
+
+def _pair_frames(row: int, column: int, theme: Theme) -> list[dict[str, Any]]:
+    """Frames around the two cells of a pair, which are mirror images of each other."""
+    line = {"color": PALETTES[theme].text, "width": 3}
+    return [
+        {
+            "type": "rect",
+            "x0": x - 0.5,
+            "x1": x + 0.5,
+            "y0": y - 0.5,
+            "y1": y + 0.5,
+            "line": {**line, "dash": dash},
+        }
+        for x, y, dash in ((column, row, "solid"), (row, column, "dot"))[: 1 + (row != column)]
+    ]

@@ -7,7 +7,7 @@ from plotly import graph_objects as go
 
 from jdviz.figures.arrays import Array, nice_ticks, small
 from jdviz.figures.curves import curve, end_ms, flag, flag_words
-from jdviz.figures.frame import assemble, base_layout, titled
+from jdviz.figures.frame import TRUE_VALUES, WORDS_ONLY, assemble, base_layout, titled
 from jdviz.figures.measured import because, label, phase_name, place, sentence, spoken, times
 from jdviz.figures.styles import engine_style
 from jdviz.figures.theme import HEIGHT_MAIN, PALETTES, Figure, Theme, with_opacity
@@ -187,6 +187,8 @@ def _half(
     return go.Scatter(
         x=small(_along(measured, found.times_ms, bounds)),
         y=small(sign * found.mebibytes),
+        customdata=small(found.mebibytes),
+        meta=TRUE_VALUES,
         mode="lines",
         line={"shape": "hv", "color": style.color, "dash": style.dash, "width": 1.5},
         fill="none" if line_only else "tozeroy",
@@ -220,6 +222,7 @@ def _flag(
         textfont={"color": palette.text, "size": 12},
         cliponaxis=False,
         showlegend=False,
+        meta=WORDS_ONLY,
         hovertext=[flag_words(measured)],
         hovertemplate="%{hovertext}<extra></extra>",
     )

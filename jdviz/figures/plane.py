@@ -7,9 +7,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 from plotly import graph_objects as go
 
-from jdviz.conflict import UpdatePlane
+from jdviz.conflict import UpdatePlane, hurt_mask
 from jdviz.figures.arrays import Array, check_names, drawable, largest, nice_limit
-from jdviz.figures.arrows import arrow_layout, arrows, subscript, tip_labels
+from jdviz.figures.arrows import (
+    arrow_layout,
+    arrows,
+    cut_at_frame,
+    gradient_arrows,
+    subscript,
+    tip_labels,
+)
 from jdviz.figures.cone import DESCRIPTIONS, DualCone2D, check_plane_jacobian, dual_cone_2d
 from jdviz.figures.frame import assemble
 from jdviz.figures.theme import (
@@ -21,7 +28,6 @@ from jdviz.figures.theme import (
     LineStyle,
     Theme,
     method_styles,
-    objective_colors,
     with_opacity,
 )
 from jdviz.figures.words import count, degrees, listed, number
@@ -35,14 +41,14 @@ __all__ = [
     "update_plane_figure",
 ]
 
-#: Up to this many gradients have a line of their own in the legend.
-LISTED_GRADIENTS = 3
-
 #: More methods than this need so many more pixels for their lines in the legend.
 FEW_METHODS, LEGEND_ROOM = 6, 110
 
 #: With many gradients the square reaches this many lengths of mean and update; longer ones are cut.
 REACH = 2.0
+
+#: Axes of the plane that shows most of the gradients.
+LEADING_AXES = ("along the first eigenvector of G", "along the second")
 
 #: Room around the longest arrow, for its label.
 ROOM = 1.18
@@ -96,42 +102,8 @@ def update_plane_figure(
     reach, focus = largest(ends), REACH * largest(ends[m:])
     frame = nice_limit(ROOM * (min(reach, focus) if m > DISTINCT_OBJECTIVES and focus else reach))
     palette = PALETTES[theme]
-    words = [
-        f"{label}: length in the plane {number(float(np.hypot(*gradient)))}, "
-        f"{number(100 * float(share))} % of its squared length is here"
-        for label, gradient, share in zip(labels, gradients, plane.captured, strict=True)
-    ]
-    traces = []
-    if m <= DISTINCT_OBJECTIVES:
-        short = [f"g{subscript(index + 1)}" for index in range(m)]
-        for index, color in enumerate(objective_colors(m, theme)):
-            traces.append(
-                arrows(
-                    gradients[index : index + 1],
-                    LineStyle(color, "solid", "circle"),
-                    name=f"{short[index]} {labels[index]}",
-                    hover=words[index : index + 1],
-                    frame=frame,
-                    # More would take the figure's height; the tips carry their labels.
-                    showlegend=m <= LISTED_GRADIENTS,
-                )
-            )
-        traces.append(tip_labels(gradients, short, frame, theme))
-    else:
-        middle = LineStyle(objective_colors(m, theme)[m // 3], "solid", "circle")
-        shown, cut = _cut(gradients, frame)
-        traces.append(
-            arrows(
-                shown,
-                middle,
-                name=f"{m} gradients ({cut} cut at the frame)" if cut else f"{m} gradients",
-                hover=words,
-                frame=frame,
-                width=1.2,
-                head=8,
-                opacity=0.7,
-            )
-        )
+    captured = np.asarray(plane.captured)
+    traces = gradient_arrows(gradients, captured, labels, frame, theme)
     mean, update = np.asarray(plane.mean), np.asarray(plane.update)
     traces += [
         arrows(
@@ -157,12 +129,6 @@ def update_plane_figure(
         traces,
         arrow_layout(theme, frame, "along the mean gradient", "across it, towards A(J)", height),
     )
-
-
-def _cut(vectors: Array, frame: float) -> tuple[Array, int]:
-    """Vectors that end at the edge of the square where they would leave it, and how many do."""
-    excess = np.nan_to_num(np.abs(vectors).max(axis=1)) / frame
-    return vectors / np.maximum(excess, 1.0)[:, None], int((excess > 1.0).sum())
 
 
 def plane_caption(plane: UpdatePlane) -> str:
@@ -195,12 +161,14 @@ def directions_figure(
     theme: Theme,
     *,
     names: Sequence[str] | None = None,
+    inner: Mapping[str, ArrayLike] | None = None,
     height: int | None = None,
 ) -> Figure:
     """Where aggregation methods go, given gradients in the plane, and which directions hurt none.
 
     The gradients are neutral here, because colour and dash belong to the methods. Those beyond
-    the eighth are thin and neutral too; the hover text names them.
+    the eighth are thin and neutral too; the hover text names them. More than seven gradients are
+    thin and without labels, and directions that leave their frame are cut short.
 
     Args:
         J: Gradients, shape [m, 2].
@@ -208,6 +176,8 @@ def directions_figure(
             direction for each of s seeds, shape [s, 2], drawn as a fan.
         theme: "light" or "dark".
         names: Name of every objective for the hover text; "objective 1", … if None.
+        inner: Method to gᵢ·A(J), shape [m], where the plane is that of the two leading eigenvectors
+            of G and shows only a part of gradients and directions; None where it shows all.
         height: Height in pixels; if None, as much as the legend of the methods leaves room for.
 
     Returns:
@@ -220,59 +190,79 @@ def directions_figure(
     m = len(gradients)
     labels = check_names(names or [f"objective {index + 1}" for index in range(m)], m)
     fans = {name: _fan(name, fan) for name, fan in directions.items()}
-    frame = nice_limit(ROOM * largest(np.concatenate([gradients, *fans.values()])))
+    many = m > DISTINCT_OBJECTIVES
+    reach, focus = largest(np.concatenate([gradients, *fans.values()])), largest(gradients)
+    # A sum of many gradients would leave no room for them and for methods that average.
+    frame = nice_limit(ROOM * (focus if many and focus else reach))
+    cuts = {name: cut_at_frame(fan, frame)[1] > 0 for name, fan in fans.items()}
+    ends = {name: cut_at_frame(fan, frame)[0] for name, fan in fans.items()}
     palette = PALETTES[theme]
     short = [f"g{subscript(index + 1)}" for index in range(m)]
+    length = "length" if inner is None else "length in the plane"
+    worse = None if inner is None else {name: _worse(name, inner, m) for name in fans}
+
+    def words(name: str, direction: Array) -> str:
+        hurt = _hurt(gradients, direction) if worse is None else worse[name]
+        ending = f"makes {listed([labels[index] for index in hurt])} worse" if hurt else ""
+        size = number(float(np.hypot(*direction)))
+        return f"{name}: {length} {size}, {ending or 'makes no objective worse'}"
+
     traces = [
         _cone_trace(dual_cone_2d(gradients), frame, theme),
         arrows(
             gradients,
             LineStyle(palette.muted, "solid", "circle"),
-            name="gradients",
+            name=f"{m} gradients" if many else "gradients",
             hover=[
-                f"{mark}, {label}: length {number(float(np.hypot(*gradient)))}"
+                f"{mark}, {label}: {length} {number(float(np.hypot(*gradient)))}"
                 for mark, label, gradient in zip(short, labels, gradients, strict=True)
             ],
             frame=frame,
-            width=2.5,
+            width=1.2 if many else 2.5,
+            head=8 if many else 12,
+            opacity=0.7 if many else 1.0,
         ),
     ]
     styles = method_styles(list(fans), theme)
-    coloured = list(fans.items())[:DISTINCT_METHODS]
+    coloured = list(fans)[:DISTINCT_METHODS]
     others = {name: fan.mean(axis=0) for name, fan in list(fans.items())[DISTINCT_METHODS:]}
     if others:
         traces.append(
             arrows(
-                np.array(list(others.values())),
+                cut_at_frame(np.array(list(others.values())), frame)[0],
                 styles[next(iter(others))],
                 name=count(len(others), "other method"),
-                hover=[_hurt_in_words(n, gradients, d, labels) for n, d in others.items()],
+                hover=[words(other, direction) for other, direction in others.items()],
                 frame=frame,
                 width=1.2,
                 head=10,
             )
         )
     # Fans first, so that they do not cover the single arrows.
-    for name, fan in sorted(coloured, key=lambda item: len(item[1]) == 1):
-        single = len(fan) == 1
+    for name in sorted(coloured, key=lambda name: len(fans[name]) == 1):
+        single = len(fans[name]) == 1
+        remarks = [] if single else [f"{len(fans[name])} seeds"]
+        remarks += ["cut short"] if cuts[name] else []
         traces.append(
             arrows(
-                fan,
+                ends[name],
                 styles[name],
-                name=name if single else f"{name} ({len(fan)} seeds)",
-                hover=[_hurt_in_words(name, gradients, direction, labels) for direction in fan],
+                name=f"{name} ({', '.join(remarks)})" if remarks else name,
+                hover=[words(name, direction) for direction in fans[name]],
                 frame=frame,
                 width=2.5 if single else 1.5,
                 head=13 if single else 9,
                 opacity=1.0 if single else 0.6,
             )
         )
-    traces.append(tip_labels(gradients, short, frame, theme))
+    labelled = slice(0, 0 if many else m)
+    traces.append(tip_labels(gradients[labelled], short[labelled], frame, theme))
     if height is None:
         height = HEIGHT_MAIN + LEGEND_ROOM * (len(fans) > FEW_METHODS)
-    layout = arrow_layout(theme, frame, "first parameter", "second parameter", height)
-    ends = np.nan_to_num(np.concatenate([np.zeros((1, 2)), gradients, *fans.values()]))
-    for axis, values in zip(("xaxis", "yaxis"), ends.T, strict=True):
+    axes = ("first parameter", "second parameter") if inner is None else LEADING_AXES
+    layout = arrow_layout(theme, frame, *axes, height)
+    tips = np.nan_to_num(np.concatenate([np.zeros((1, 2)), gradients, *ends.values()]))
+    for axis, values in zip(("xaxis", "yaxis"), tips.T, strict=True):
         # As far as the arrows reach, and a little further for their labels.
         room = 0.14 * frame
         layout[axis]["range"] = [float(values.min()) - room, float(values.max()) + room]
@@ -364,10 +354,12 @@ def _hurt(gradients: Array, direction: Array) -> list[int]:
     return [int(index) for index in np.flatnonzero(inner < -ROUNDING * sizes)]
 
 
-def _hurt_in_words(name: str, gradients: Array, direction: Array, labels: list[str]) -> str:
-    hurt = [labels[index] for index in _hurt(gradients, direction)]
-    ending = f"makes {listed(hurt)} worse" if hurt else "makes no objective worse"
-    return f"{name}: length {number(float(np.hypot(*direction)))}, {ending}"
+def _worse(name: str, inner: Mapping[str, ArrayLike], m: int) -> list[int]:
+    """The objectives that get worse by known inner products."""
+    values = drawable(inner[name])
+    if values.shape != (m,):
+        raise ValueError(f"got inner products of shape {values.shape} for {name}, expected ({m},).")
+    return [int(index) for index in np.flatnonzero(hurt_mask(values))]
 
 
 def _cone_trace(cone: DualCone2D, frame: float, theme: Theme) -> go.Scatter:

@@ -1,10 +1,10 @@
 """Losses over the steps of a run, and the weights of the last step."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from plotly import graph_objects as go
 
 from jdviz.figures.arrays import (
@@ -17,6 +17,7 @@ from jdviz.figures.arrays import (
     small,
 )
 from jdviz.figures.frame import assemble, base_layout, titled
+from jdviz.figures.lines import Scale, distribution, line_each, shown_on, value_axis
 from jdviz.figures.theme import (
     DISTINCT_OBJECTIVES,
     HEIGHT_MAIN,
@@ -25,16 +26,11 @@ from jdviz.figures.theme import (
     Figure,
     Theme,
     objective_colors,
-    objective_dashes,
-    with_opacity,
 )
-from jdviz.figures.words import number
+from jdviz.figures.words import capitalised, number
 
-Steps = NDArray[np.int32]
 Kind = Literal["samples", "tasks"]
-Scale = Literal["linear", "log"]
 
-BAND = (10.0, 90.0)
 LINEAR_WEIGHTS = 8
 UNUSED = 1e-9
 
@@ -71,20 +67,20 @@ def loss_history(
     """
     moments, values = _history(steps, losses)
     labels = check_names(names, values.shape[1])
-    if scale == "log":
-        values[~(values > 0)] = np.nan
+    values = shown_on(values, scale)
     x = moments.astype(np.int32)
     if values.shape[1] <= DISTINCT_OBJECTIVES:
-        traces = _one_line_each(x, values, labels, theme)
+        traces = line_each(x, values, labels, theme, "loss")
     else:
-        traces = _distribution(x, values, kind, theme)
+        word = "sample" if kind == "samples" else "task"
+        traces = distribution(x, values, theme, quantity="loss", noun=word, most="worst")
     return assemble(
         traces,
         base_layout(
             theme,
             height,
             xaxis=titled("step", rangemode="tozero"),
-            yaxis=titled("loss", **_loss_axis(values, scale)),
+            yaxis=titled("loss", **value_axis(values, scale)),
         ),
     )
 
@@ -219,81 +215,9 @@ def weight_caption(weights: ArrayLike, names: Sequence[str]) -> str:
     text = f"{labels[heaviest]} has the largest weight, {number(values[heaviest])}"
     if np.nanmax(values) - np.nanmin(values) <= 1e-6 * largest(values):
         text = f"Every objective has the same weight, {number(values[heaviest])}"
-    text = text[0].upper() + text[1:]
+    text = capitalised(text)
     ending = f"; {unused} of {m} have none." if 0 < unused < m else "."
     return f"{text} (the mean gives {number(1 / m)}){ending}"
-
-
-def _loss_axis(values: Array, scale: Scale) -> dict[str, Any]:
-    if scale == "linear":
-        return {"type": "linear", "rangemode": "tozero"}
-    seen = values[np.isfinite(values)]
-    decades = np.log10(seen.max() / seen.min()) if seen.size else 0.0
-    # Labels at 1, 2 and 5, or at powers of ten alone where these would crowd.
-    return {"type": "log", "dtick": "D2" if decades < 3 else 1}
-
-
-def _one_line_each(x: Steps, values: Array, labels: list[str], theme: Theme) -> list[go.Scatter]:
-    m = values.shape[1]
-    styles = zip(labels, objective_colors(m, theme), objective_dashes(m), strict=True)
-    return [
-        go.Scatter(
-            x=x,
-            y=small(values[:, index]),
-            mode=_mode(len(x)),
-            name=label,
-            line={"color": color, "dash": dash, "width": 2},
-            hovertemplate=f"step %{{x}}, {label}: loss %{{y:.3g}}<extra></extra>",
-        )
-        for index, (label, color, dash) in enumerate(styles)
-    ]
-
-
-def _mode(points: int) -> str:
-    """A line through one or two points is hardly seen."""
-    return "lines" if points > 2 else "lines+markers"
-
-
-def _distribution(x: Steps, values: Array, kind: Kind, theme: Theme) -> list[go.Scatter]:
-    palette = PALETTES[theme]
-    low, median, high, mean, worst = _statistics(values)
-    word = "sample" if kind == "samples" else "task"
-
-    def line(y: Array, name: str, color: str, dash: str, words: str) -> go.Scatter:
-        return go.Scatter(
-            x=x,
-            y=small(y),
-            mode=_mode(len(x)),
-            name=name,
-            line={"color": color, "dash": dash, "width": 2},
-            hovertemplate=f"step %{{x}}: {words} %{{y:.3g}}<extra></extra>",
-        )
-
-    edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
-    blue, _, _, vermillion, *_ = palette.categorical
-    return [
-        go.Scatter(x=x, y=small(low), showlegend=False, **edge),
-        go.Scatter(
-            x=x,
-            y=small(high),
-            fill="tonexty",
-            fillcolor=with_opacity(blue, 0.18),
-            name=f"10–90 % of {values.shape[1]} {word}s",
-            **edge,
-        ),
-        line(median, "median", blue, "solid", f"the median {word} has loss"),
-        line(mean, "mean", palette.text, "dash", "mean loss"),
-        line(worst, "worst", vermillion, "dot", f"the worst {word} has loss"),
-    ]
-
-
-def _statistics(values: Array) -> tuple[Array, Array, Array, Array, Array]:
-    """10th, 50th, 90th percentile, mean and worst of each row; NaN for a row with a gap."""
-    if len(values) == 0:
-        empty = np.zeros(0)
-        return empty, empty, empty, empty, empty
-    low, median, high = np.percentile(values, [BAND[0], 50.0, BAND[1]], axis=1)
-    return low, median, high, values.mean(axis=1), values.max(axis=1)
 
 
 def _history(steps: ArrayLike, losses: ArrayLike) -> tuple[Array, Array]:

@@ -30,7 +30,7 @@ def number(value: float, *, signed: bool = False) -> str:
     exponent = math.floor(math.log10(rounded))
     if exponent < -4 or exponent > 5:
         mantissa = rounded / 10.0**exponent if exponent > -300 else rounded * 10.0**-exponent
-        text = f"{mantissa:.2f}·10{_superscript(exponent)}"
+        text = f"{mantissa:.2f}·{power_of_ten(exponent)}"
     else:
         text = f"{rounded:.{max(2 - exponent, 0)}f}"
     sign = MINUS if value < 0 else "+" if signed else ""
@@ -141,5 +141,21 @@ def pair(first: str, second: str) -> str:
     return f"{first} and {second}"
 
 
-def _superscript(exponent: int) -> str:
-    return str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+def capitalised(text: str) -> str:
+    """A sentence's beginning with its first letter in upper case, and the rest as it is.
+
+    Examples:
+        >>> capitalised("loss of task B"), capitalised("")
+        ('Loss of task B', '')
+    """
+    return text[:1].upper() + text[1:]
+
+
+def power_of_ten(exponent: int) -> str:
+    """A power of ten.
+
+    Examples:
+        >>> power_of_ten(-12)
+        '10⁻¹²'
+    """
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

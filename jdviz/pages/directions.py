@@ -1,37 +1,27 @@
 """Directions: a few gradients in the plane, and where each aggregation method goes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from engines.aggregation import METHODS
-from jdviz.compare import RANDOM_DRAWS, Comparison, compare, rows_from_polar
-from jdviz.figures import (
-    comparison_caption,
-    directions_caption,
-    directions_figure,
-    directions_table,
-    improvement_bars,
-    improvement_caption,
+from jdviz.compare import RANDOM_DRAWS, compare, rows_from_polar
+from jdviz.figures import directions_caption, directions_figure
+from jdviz.pages.controls import Choice, Number, check_address, forget_address
+from jdviz.pages.directions_compared import (
+    METHOD_CHOICE,
+    PREFIX,
+    SEED,
+    draw_comparison,
+    fit_parameters,
 )
-from jdviz.pages.controls import (
-    Choice,
-    Number,
-    Several,
-    check_address,
-    escaped,
-    forget_address,
-)
-from jdviz.pages.frame import Panel, draw_panels, open_page, plain_errors, theme
-from jdviz.pages.method_cards import draw_cards
-from jdviz.pages.method_controls import draw_parameters, parameter_settings, refit_parameters
+from jdviz.pages.directions_run import draw_given_step, given_step
+from jdviz.pages.frame import Panel, open_page, plain_errors, theme
+from jdviz.pages.method_controls import draw_parameters, parameter_settings
 
-PREFIX = "d"
 MAX_GRADIENTS = 5
-SEED = 0
 
 # Each makes one point: (angle in degrees, length) of every gradient.
 PRESETS: dict[str, tuple[tuple[float, float], ...]] = {
@@ -47,9 +37,6 @@ SPREAD = (*FIRST, (60.0, 1.0), (130.0, 1.0))
 
 COUNT = Choice(
     "d_m", "Gradients", tuple(str(m) for m in range(2, MAX_GRADIENTS + 1)), str(len(FIRST))
-)
-METHOD_CHOICE = Several(
-    "d_methods", "Aggregators", tuple(METHODS), ("UPGrad", "MGDA", "PCGrad", "Mean")
 )
 ANGLES = tuple(
     Number(f"d_a{index + 1}", f"g{index + 1} angle, °", -360.0, 360.0, angle, 5.0, 1)
@@ -70,12 +57,7 @@ def _apply_preset() -> None:
     for (angle, length), angle_box, length_box in zip(gradients, ANGLES, LENGTHS, strict=False):
         st.session_state[angle_box.key] = angle
         st.session_state[length_box.key] = length
-    _refit()
     forget_address("directions")
-
-
-def _refit() -> None:
-    refit_parameters(PREFIX, int(COUNT.current()))
 
 
 def _rail() -> tuple[NDArray[np.float64], list[str], Mapping[str, dict[str, Any]]]:
@@ -88,7 +70,7 @@ def _rail() -> tuple[NDArray[np.float64], list[str], Mapping[str, dict[str, Any]
         key="directions:preset",
         on_change=_apply_preset,
     )
-    count = int(COUNT.draw(on_change=_refit))
+    count = int(COUNT.draw())
     methods = METHOD_CHOICE.draw()
     angles, lengths = [], []
     for angle_box, length_box in zip(ANGLES[:count], LENGTHS[:count], strict=True):
@@ -119,49 +101,34 @@ def _draw(
         sentence,
         spoken_only=True,
     )
-    if compared.outcomes:
-        _draw_compared(plane, compared, names)
-    else:
-        draw_panels(plane)
-    for refusal in compared.refusals:
-        st.info(f"Not shown: {escaped(refusal.sentence)}")
-    if not methods:
-        st.info("Choose one or more aggregators to see where they go.")
-        return
-    st.markdown("**What the chosen aggregators are**")
-    draw_cards(methods)
+    draw_comparison(plane, compared, names, methods, RANDOM_DRAWS)
 
 
-def _draw_compared(plane: Panel, compared: Comparison, names: Sequence[str]) -> None:
-    """Draw the figures side by side, what there is to know about them, and the numbers."""
-    inner = {outcome.method: outcome.inner for outcome in compared.outcomes}
-    hurt = Panel(
-        "hurt",
-        "Who gets hurt: gᵢ·A(J)",
-        improvement_bars(inner, names, theme()),
-        improvement_caption(inner, names),
-    )
-    draw_panels(plane, hurt)
-    records = [METHODS[name] for name in inner]
-    remarks = comparison_caption(records, RANDOM_DRAWS)
-    if remarks:
-        st.caption(remarks)
-    st.table(directions_table(compared.outcomes, names))
-
-
-open_page("directions")
-with plain_errors():
-    parameters = parameter_settings(PREFIX, int(COUNT.current()))
+def _draw_own() -> None:
+    """Draw the page for gradients set by hand."""
+    count = int(COUNT.current())
+    fit_parameters(count)
+    parameters = parameter_settings(PREFIX, count)
     check_address("directions", (COUNT, METHOD_CHOICE, *ANGLES, *LENGTHS, *parameters))
     rail, stage = st.columns([1, 3.4], gap="medium")
     with rail:
         controls = _rail()
     with stage, plain_errors():
         _draw(*controls)
-st.markdown(
-    "The shaded region is the **dual cone**: every direction in it improves all objectives. "
-    "A method whose arrow leaves it hurts someone. Most arrows are a sum of the gradients with "
-    "weights, A(J) = Jᵀw; a dash in the table says that there are no weights.\n\n"
-    "**Try this.** Begin with *One is 100 times longer* and compare Mean with UPGrad: Mean follows "
-    "the long gradient and hurts the short one. Begin with *Exactly opposed*: the cone is a line."
-)
+    st.markdown(
+        "The shaded region is the **dual cone**: every direction in it improves all objectives. "
+        "A method whose arrow leaves it hurts someone. Most arrows are a sum of the gradients with "
+        "weights, A(J) = Jᵀw; a dash in the table says that there are no weights.\n\n"
+        "**Try this.** Begin with *One is 100 times longer* and compare Mean with UPGrad: Mean "
+        "follows the long gradient and hurts the short one. Begin with *Exactly opposed*: the cone "
+        "is a line."
+    )
+
+
+open_page("directions")
+with plain_errors():
+    given = given_step()
+    if given is None:
+        _draw_own()
+    else:
+        draw_given_step(given)

@@ -1,6 +1,7 @@
 """What all pages share: title and sentence, the theme, and errors said plainly."""
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from streamlit.delta_generator import DeltaGenerator
 from engines.errors import EngineError
 from jdviz.components.assets import AssetError, read_asset
 from jdviz.components.live_plot import live_plot
-from jdviz.figures import Figure
+from jdviz.figures import Figure, figure_csv, figure_html, figure_table
+from jdviz.pages.controls import escaped
 from jdviz.pages.registry import PAGES
 from jdviz.profiling import MeasurementError
 from jdviz.runs import StoreError
@@ -20,6 +22,7 @@ from jdviz.server import settle_imports, visitor
 from jdviz.training import ConfigError
 
 _LOGGER = logging.getLogger("jdviz")
+TABLE_HEIGHT = 320
 _FORESEEN = (AssetError, StoreError, ConfigError, MeasurementError, EngineError)
 
 
@@ -80,12 +83,14 @@ class Panel:
 def draw_panels(*panels: Panel) -> None:
     """Draw figures beside each other; they change in place and keep a visitor's zoom.
 
+    Below each are its numbers as a table, and files to take along.
+
     Args:
         panels: The figures of one row.
     """
     for column, panel in zip(st.columns(len(panels), gap="medium"), panels, strict=True):
         with column:
-            st.markdown(f"**{panel.title}**")
+            st.markdown(f"**{escaped(panel.title)}**")
             live_plot(
                 panel.figure,
                 key=f"plot-{panel.key}",
@@ -93,4 +98,46 @@ def draw_panels(*panels: Panel) -> None:
                 alt=f"{panel.title}. {panel.caption}",
             )
             if not panel.spoken_only:
-                st.caption(panel.caption)
+                st.caption(escaped(panel.caption))
+            draw_numbers(panel)
+
+
+def draw_numbers(panel: Panel) -> None:
+    """Draw what a figure shows as a table, folded away, with CSV and HTML to take along.
+
+    The table is made only while it is open: a live figure is drawn several times a second.
+
+    Args:
+        panel: The figure.
+    """
+    numbers = st.expander("Numbers and export", key=f"numbers-{panel.key}", on_change="rerun")
+    if not numbers.open:
+        return
+    with numbers:
+        table = figure_table(panel.figure)
+        st.dataframe(
+            table,
+            height=min(TABLE_HEIGHT, 38 + 35 * max(1, len(table))),
+            alt=f"Numbers of the figure: {panel.title}",
+        )
+        name = re.sub("[^a-z0-9]+", "-", panel.key.lower()).strip("-")
+        left, right = st.columns(2)
+        left.download_button(
+            "CSV",
+            lambda: figure_csv(panel.figure),
+            file_name=f"jdviz-{name}.csv",
+            mime="text/csv",
+            key=f"csv-{panel.key}",
+            on_click="ignore",
+            width="stretch",
+        )
+        right.download_button(
+            "HTML",
+            lambda: figure_html(panel.figure, panel.title, panel.caption),
+            file_name=f"jdviz-{name}.html",
+            mime="text/html",
+            key=f"html-{panel.key}",
+            on_click="ignore",
+            width="stretch",
+        )
+        st.caption("The camera above the figure, seen on hover, saves it as SVG.")

@@ -13,6 +13,9 @@ from jdviz.pages.controls import Choice, Number, Setting, escaped
 
 LEFT, OWN = "default", "own"
 
+#: A vector is set entry by entry up to this many objectives; beyond, it has no controls.
+MOST_ENTRIES = 8
+
 
 @dataclass(frozen=True)
 class ParameterControl:
@@ -133,7 +136,7 @@ class ParameterControl:
 def parameter_controls(
     prefix: str, methods: Sequence[str], m: int
 ) -> dict[str, tuple[ParameterControl, ...]]:
-    """The controls of the methods that have parameters.
+    """The controls of the methods that have parameters, without vectors of many entries.
 
     Args:
         prefix: Begins the keys of the settings.
@@ -143,11 +146,15 @@ def parameter_controls(
     Returns:
         Method to one control for each of its parameters.
     """
-    return {
-        name: tuple(ParameterControl(prefix, METHODS[name], one, m) for one in parameters)
+    controls = {
+        name: tuple(
+            ParameterControl(prefix, METHODS[name], one, m)
+            for one in METHODS[name].parameters
+            if one.kind != "vector" or m <= MOST_ENTRIES
+        )
         for name in methods
-        if (parameters := METHODS[name].parameters)
     }
+    return {name: ones for name, ones in controls.items() if ones}
 
 
 def parameter_settings(prefix: str, m: int) -> tuple[Setting, ...]:

@@ -30,7 +30,8 @@ with plain_errors():
         draw_example_cosines()
     with words:
         st.markdown(_TEXT)
-for column, page in zip(st.columns(3), list(PAGES.values())[1:], strict=True):
+pages = list(PAGES.values())[1:]
+for column, page in zip(st.columns(len(pages)), pages, strict=True):
     with column, st.container(border=True, height="stretch"):
         st.page_link(page.path, label=f"**{page.name}**")
         st.markdown(page.question)

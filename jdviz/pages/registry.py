@@ -44,6 +44,18 @@ PAGES: dict[str, PageRecord] = {
             "Train a network by Jacobian descent and watch its Gramian while it learns.",
         ),
         PageRecord(
+            "runs",
+            "Runs",
+            "Which differences between runs are real?",
+            "Compare recorded runs of the app and of your own scripts, over seeds too.",
+        ),
+        PageRecord(
+            "lens",
+            "Lens",
+            "Where in the network do objectives conflict?",
+            "Go through the steps of a run, pair by pair and layer by layer.",
+        ),
+        PageRecord(
             "directions",
             "Directions",
             "Where does each method go, and whom does it hurt?",

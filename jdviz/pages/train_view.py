@@ -1,24 +1,17 @@
-"""What the Train page shows of a run: where it stands, one sentence, and six figures."""
+"""What the Train page shows of a run: where it stands, one sentence, and its figures."""
 
-from dataclasses import dataclass
-from functools import cache
-
-import numpy as np
 import streamlit as st
-from numpy.typing import NDArray
 
 from engines.aggregation import METHODS
-from jdviz.conflict import (
-    UpdatePlane,
-    update_plane,
-    update_plane_without_weights,
-    without_rounding,
-)
 from jdviz.figures import (
     angle_caption,
     angle_histogram,
+    conflict_caption,
+    conflict_history,
     cosine_caption,
     cosine_heatmap,
+    engine_difference,
+    engine_difference_caption,
     gramian_caption,
     gramian_heatmap,
     improvement_bars,
@@ -32,245 +25,290 @@ from jdviz.figures import (
 )
 from jdviz.pages.controls import escaped
 from jdviz.pages.frame import Panel, draw_panels, theme
-from jdviz.problems import PROBLEMS, Problem, is_own, own_problem
-from jdviz.runs import FINAL_STATUSES, Run, RunStore
-from jdviz.runs.example import example_store
+from jdviz.pages.run_view import (
+    RunView,
+    ShownStep,
+    arrange,
+    example_view,
+    kind_of,
+    place_names,
+)
+from jdviz.runs import Series
 from jdviz.training import StepRecord
-from jdviz.training.pool import RunState
 
 HEIGHT = 400
-
-
-@dataclass(frozen=True)
-class RunView:
-    """A run with what the server knows of it.
-
-    Attributes:
-        store: Where its steps are.
-        run: What the store says.
-        state: What the pool says; None for a run that is not of this server.
-        visitor: Who looks at it; None for the bundled example.
-    """
-
-    store: RunStore
-    run: Run
-    state: RunState | None = None
-    visitor: str | None = None
-
-    @property
-    def mine(self) -> bool:
-        """Whether the visitor who looks at it started it."""
-        return self.state is not None and self.state.owner == self.visitor
-
-    @property
-    def status(self) -> str:
-        """Where the run stands."""
-        return self.state.status if self.state is not None else self.run.status
-
-    @property
-    def going(self) -> bool:
-        """Whether it may still change."""
-        return self.status not in FINAL_STATUSES
-
-    @property
-    def message(self) -> str:
-        """What there is to say about it, or empty."""
-        return self.state.message if self.state is not None else self.run.message
-
-    @property
-    def problem(self) -> Problem | None:
-        """What it trains; None if it is none of the problems here.
-
-        Of a model of someone's own the names are enough, and only the names are looked at: a
-        stored run never makes the server import something.
-        """
-        name = str(self.run.config.get("problem"))
-        if not is_own(name):
-            return PROBLEMS.get(name)
-        record = self.store.latest(self.run.run_id)
-        m = 1 if record is None else len(record.losses)
-        of_samples = record is not None and record.sample_ids is not None
-        return own_problem(
-            name,
-            batch_dim=0 if of_samples else None,
-            batch_size=m,
-            objectives=m,
-            resizable=False,
-        )
-
-    def setting(self, name: str) -> str:
-        """One of the settings it was started with, as text."""
-        return str(self.run.config.get(name, "unknown"))
-
-
-@cache
-def example_view() -> RunView:
-    """The bundled example run."""
-    store = example_store()
-    return RunView(store, store.runs(limit=1)[0])
+#: Of an update whose run does not say which method made it.
+_NO_METHOD = "The update"
+#: Scalars of a run with both engines, in the order in which the figure takes them.
+_LOCKSTEP = ("gramian difference", "gradient difference", "rounding")
+# The run did what it was told, or will go on by itself.
+_NO_FAILURE = frozenset({"diverged", "waiting", "stopped", "queued", "paused", "running"})
 
 
 def draw_run(view: RunView) -> None:
-    """Draw where the run stands and its last complete step; before its first, the example."""
-    _draw_standing(view)
+    """Draw where a run stands and its last complete step; before its first, the example.
+
+    Args:
+        view: The run.
+    """
+    draw_standing(view)
+    draw_figures(view)
+
+
+def draw_figures(view: RunView) -> None:
+    """Draw the figures of a run's last complete step; before its first, the example's.
+
+    Args:
+        view: The run.
+    """
     record = view.store.latest(view.run.run_id)
     if record is None:
+        if not view.going:
+            st.info("This run ended before its first step, so there is nothing of it to show.")
         view = example_view()
         st.caption("Until its first step, the figures below are a recorded example.")
         record = view.store.latest(view.run.run_id)
-    problem = view.problem
-    if record is not None and problem is not None:
-        _draw_figures(view, problem, record)
+    if record is not None:
+        _draw_step(view, record)
 
 
-def _draw_standing(view: RunView) -> None:
-    """Status, counter and progress; every state in words."""
-    problem = view.problem
-    title = escaped(view.setting("problem") if problem is None else problem.title)
-    if view.visitor is None:
+def draw_standing(view: RunView) -> None:
+    """Draw status, counter and progress of a run; every state in words.
+
+    Args:
+        view: The run.
+    """
+    if view.example:
+        problem = view.problem
+        what = view.setting("problem") if problem is None else problem.title
         st.caption(
-            f"Example: a recorded run of “{title}” with {view.setting('aggregator')}. "
-            "Press Start to train your own."
+            f"Example: a recorded run of “{escaped(what)}” with "
+            f"{escaped(view.setting('aggregator'))}. Press Start to train your own."
         )
         return
-    steps = view.run.config.get("steps")
-    total = steps if isinstance(steps, int) and steps > 0 else max(1, view.run.steps)
-    st.progress(min(1.0, view.run.steps / total), text=_standing(view, title, total))
+    draw_progress(view, " · ".join([standing(view), *_what(view)]))
     if view.message:
-        (st.warning if view.status in {"diverged", "waiting"} else st.error)(view.message)
-    if problem is None:
-        st.info(
-            "This run trained a problem that is not among those here; its figures are not shown."
-        )
+        (st.warning if view.status in _NO_FAILURE else st.error)(escaped(view.message))
 
 
-def _standing(view: RunView, title: str, total: int) -> str:
-    what = f"{title} · {view.setting('aggregator')} · {view.setting('engine')}"
-    if view.state is not None and not view.mine:
-        what = f"{what} · another visitor's run"
-    if view.status == "queued":
-        place = view.state.place if view.state is not None else 0
-        if place > 0:
-            return f"Waiting for a free worker, place {place} in the queue · {what}"
-        return f"Starting a worker · {what}"
-    words = "waiting for the run store" if view.status == "waiting" else view.status
-    return f"Step {view.run.steps:,} of {total:,} · {words} · {what}"
+def draw_progress(view: RunView, text: str) -> None:
+    """Draw how far a run is, with words above the line.
 
-
-@dataclass(frozen=True, eq=False)
-class _Shown:
-    """A step with its objectives in the order in which the page shows them.
-
-    Samples of one group stand side by side, which makes it visible where groups agree.
+    Args:
+        view: The run.
+        text: The words, Markdown.
     """
-
-    names: tuple[str, ...]
-    groups: tuple[str, ...] | None
-    gramian: NDArray[np.float64]
-    weights: NDArray[np.float64] | None
-    inner: NDArray[np.float64]
-    norm: float
-
-    @property
-    def plane(self) -> UpdatePlane:
-        """The plane of the mean gradient and the update."""
-        if self.weights is None:
-            return update_plane_without_weights(self.gramian, self.inner, self.norm)
-        return update_plane(self.gramian, self.weights)
+    total = _total(view)
+    share = 0.0 if view.going else 1.0
+    st.progress(min(1.0, view.run.steps / total) if total else share, text=text)
 
 
-def _arrange(problem: Problem, record: StepRecord) -> _Shown | None:
-    """Bring a step into the order shown; None for a step without a Gramian."""
-    gramian, weights, norm = record.gramian, record.weights, record.direction_norm
-    if gramian is None or record.inner is None or norm is None:
-        return None
-    inner = without_rounding(record.inner, gramian, weights)
-    if record.sample_ids is None:
-        return _Shown(problem.objective_names(len(inner)), None, gramian, weights, inner, norm)
-    groups = problem.sample_groups(record.sample_ids)
-    order = sorted(range(len(inner)), key=groups.__getitem__ if groups else None)
-    return _Shown(
-        problem.sample_names(record.sample_ids[order]),
-        tuple(groups[place] for place in order) if groups else None,
-        gramian[np.ix_(order, order)],
-        None if weights is None else weights[order],
-        inner[order],
-        norm,
-    )
+def standing(view: RunView) -> str:
+    """How far a run is, in words.
+
+    Args:
+        view: The run.
+    """
+    state = view.state
+    if view.status == "queued":
+        if state is not None and state.place > 0:
+            return f"Waiting for a free worker, place {state.place} of {state.waiting} in the queue"
+        return "Starting a worker"
+    words = "waiting for the run store" if view.status == "waiting" else view.status
+    total = _total(view)
+    return f"Step {view.run.steps:,}{f' of {total:,}' if total else ''} · {words}"
 
 
-def _draw_figures(view: RunView, problem: Problem, record: StepRecord) -> None:
-    mode, kind = theme(), problem.objective_kind
+def _total(view: RunView) -> int:
+    """How many steps the run is to have; 0 where nobody said."""
+    steps = view.run.config.get("steps")
+    return steps if isinstance(steps, int) and steps > 0 else 0
+
+
+def _what(view: RunView) -> list[str]:
+    """What runs, as far as the run says it, and whose it is where it is not the visitor's own."""
+    config = view.run.config
+    known = [str(config[name]) for name in ("aggregator", "engine") if name in config]
+    parts = [view.title, *("both engines" if name == "both" else name for name in known)]
+    if view.run.source == "recorder":
+        parts.append("recorded by a script")
+    if not view.mine:
+        parts.append("published by another session")
+    return [escaped(part) for part in parts]
+
+
+def _draw_step(view: RunView, record: StepRecord) -> None:
     series = view.store.series(view.run.run_id)
-    if record.gramian is None and record.step > 0:
-        # The step that diverged has no Gramian; the last good one stays on the screen.
-        record = view.store.record(view.run.run_id, record.step - 1) or record
-    places = problem.objective_names(len(record.losses))
-    losses = Panel(
+    if record.gramian is None:
+        # Thinned away, or of a step that diverged: the last kept one stays on the screen.
+        kept = view.store.nearest(view.run.run_id, record.step)
+        if kept is not None:
+            st.caption(
+                f"Step {record.step:,} has no Gramian; the figures of its gradients are of step "
+                f"{kept.step:,}. {view.store.thinning_sentence(view.run.run_id)}"
+            )
+            record = kept
+    shown = arrange(view, record)
+    losses = _losses_panel(view, series, record)
+    if shown is None:
+        weights = weights_panel(view, record)
+        draw_panels(losses, *([] if weights is None else [weights]))
+        return
+    st.markdown(escaped(_sentence(view, shown)))
+    first, *others = _step_panels(view, shown)
+    conflict = Panel(
+        "conflict",
+        "Conflict over the steps",
+        conflict_history(series.steps, series.conflict_rate, series.least_cosine, theme()),
+        conflict_caption(series.steps, series.conflict_rate, series.least_cosine),
+    )
+    both = _lockstep_panel(series)
+    panels = [losses, first, conflict, *others, *([] if both is None else [both])]
+    for place in range(0, len(panels), 2):
+        draw_panels(*panels[place : place + 2])
+
+
+def _sentence(view: RunView, shown: ShownStep) -> str:
+    """What the newest step shows; first whom the update hurts, where that is known."""
+    begin = cosine_caption(shown.gramian, shown.names)
+    if shown.inner is None:
+        return begin
+    return f"{begin} {improvement_caption({_method(view): shown.inner}, shown.names)}"
+
+
+def _method(view: RunView) -> str:
+    """The method of a run, for a figure; a run of another version may name an unknown one."""
+    name = view.setting("aggregator")
+    return name if name in METHODS else _NO_METHOD
+
+
+def _losses_panel(view: RunView, series: Series, record: StepRecord) -> Panel:
+    places, kind = place_names(view, series.losses.shape[1]), kind_of(view, record)
+    return Panel(
         "losses",
         "Losses",
-        loss_history(series.steps, series.losses, places, theme=mode, kind=kind, height=HEIGHT),
+        loss_history(series.steps, series.losses, places, theme=theme(), kind=kind, height=HEIGHT),
         loss_caption(series.steps, series.losses, places, kind=kind),
     )
-    shown = _arrange(problem, record)
-    if shown is None:
-        draw_panels(losses)
-        return
-    method, names, gramian = view.setting("aggregator"), shown.names, shown.gramian
-    hurt = improvement_caption({method: shown.inner}, names)
-    st.markdown(f"{cosine_caption(gramian, names)} {hurt}")
-    draw_panels(losses, _cosine_panel("cosines", shown))
-    plane = shown.plane
-    draw_panels(
-        Panel(
-            "plane",
-            f"Where {method} goes",
-            update_plane_figure(plane, names, mode),
-            plane_caption(plane),
-        ),
-        Panel(
-            "gramian",
-            "Gramian G = J Jᵀ",
-            gramian_heatmap(gramian, names, mode, groups=shown.groups),
-            gramian_caption(gramian, names),
-        ),
+
+
+def _lockstep_panel(series: Series) -> Panel | None:
+    """How far the two engines are apart; None for a run that has one."""
+    if not all(name in series.scalars for name in _LOCKSTEP):
+        return None
+    gramian, gradient, rounding = (series.scalars[name] for name in _LOCKSTEP)
+    return Panel(
+        "lockstep",
+        "Both engines on the same batches",
+        engine_difference(series.steps, gramian, gradient, rounding, theme()),
+        engine_difference_caption(series.steps, gramian, gradient, rounding),
     )
-    angles = Panel(
+
+
+def _step_panels(view: RunView, shown: ShownStep) -> list[Panel]:
+    """The figures of one step, as far as it was recorded; the cosines first."""
+    mode, method, names, plane = theme(), _method(view), shown.names, shown.plane
+    panels = [cosine_panel("cosines", shown)]
+    if plane is not None:
+        where = f"{method[:1].lower()}{method[1:]}" if method == _NO_METHOD else method
+        panels.append(
+            Panel(
+                "plane",
+                f"Where {where} goes",
+                update_plane_figure(plane, names, mode),
+                plane_caption(plane),
+            )
+        )
+    panels += [gramian_panel(shown), angles_panel(shown)]
+    weights = weights_panel(view, shown)
+    return panels if weights is None else [*panels, weights]
+
+
+def angles_panel(shown: ShownStep) -> Panel:
+    """The angles between a step's gradients.
+
+    Args:
+        shown: The step.
+    """
+    return Panel(
         "angles",
         "Angles between the gradients",
-        angle_histogram(gramian, mode),
-        angle_caption(gramian),
-    )
-    last = _weights_panel(method, shown)
-    draw_panels(*(panel for panel in (angles, last) if panel is not None))
-
-
-def _weights_panel(method: str, shown: _Shown) -> Panel | None:
-    """The weights; of a method without them, what its direction does to each objective."""
-    mode, names = theme(), shown.names
-    if shown.weights is None:
-        # A run of another version may name a method that has no style here.
-        if method not in METHODS:
-            return None
-        return Panel(
-            "improvements",
-            "Who gets hurt: gᵢ·A(J)",
-            improvement_bars({method: shown.inner}, names, mode),
-            f"{method} has no weights: its direction is no weighted sum of the gradients.",
-        )
-    return Panel(
-        "weights",
-        "Weights w",
-        weight_bars(shown.weights, names, mode, groups=shown.groups),
-        weight_caption(shown.weights, names),
+        angle_histogram(shown.gramian, theme()),
+        angle_caption(shown.gramian),
     )
 
 
-def _cosine_panel(key: str, shown: _Shown, *, spoken_only: bool = True) -> Panel:
+def gramian_panel(shown: ShownStep, key: str = "gramian") -> Panel:
+    """The inner products of a step's gradients.
+
+    Args:
+        shown: The step.
+        key: The figure's name on the page.
+    """
     return Panel(
         key,
-        "Cosines of the gradients",
-        cosine_heatmap(shown.gramian, shown.names, theme(), groups=shown.groups, height=HEIGHT),
+        "Gramian G = J Jᵀ",
+        gramian_heatmap(shown.gramian, shown.names, theme(), groups=shown.groups),
+        gramian_caption(shown.gramian, shown.names),
+    )
+
+
+def weights_panel(
+    view: RunView, step: ShownStep | StepRecord, key: str = "weights"
+) -> Panel | None:
+    """The weights; of a method without them, what its direction does to each objective.
+
+    Args:
+        view: The run.
+        step: The step, as it is shown or, where its Gramian was not recorded, as it is stored.
+        key: The figure's name on the page.
+
+    Returns:
+        None where the step has neither.
+    """
+    if isinstance(step, ShownStep):
+        names, groups = step.names, step.groups
+    else:
+        names, groups = place_names(view, len(step.losses)), None
+    mode, method = theme(), _method(view)
+    if step.weights is not None:
+        return Panel(
+            key,
+            "Weights w",
+            weight_bars(step.weights, names, mode, groups=groups),
+            weight_caption(step.weights, names),
+        )
+    if step.inner is None or method == _NO_METHOD:
+        return None
+    return Panel(
+        "improvements" if key == "weights" else key,
+        "Who gets hurt: gᵢ·A(J)",
+        improvement_bars({method: step.inner}, names, mode),
+        f"{method} has no weights: its direction is no weighted sum of the gradients.",
+    )
+
+
+def cosine_panel(
+    key: str,
+    shown: ShownStep,
+    *,
+    title: str = "Cosines of the gradients",
+    height: int = HEIGHT,
+    spoken_only: bool = True,
+) -> Panel:
+    """The cosines of a step's gradients.
+
+    Args:
+        key: The figure's name on the page.
+        shown: The step.
+        title: What it is called there.
+        height: Height in pixels.
+        spoken_only: Whether the page says its sentence elsewhere.
+    """
+    return Panel(
+        key,
+        title,
+        cosine_heatmap(shown.gramian, shown.names, theme(), groups=shown.groups, height=height),
         cosine_caption(shown.gramian, shown.names),
         spoken_only=spoken_only,
     )
@@ -281,10 +319,10 @@ def draw_example_cosines() -> None:
     view = example_view()
     record = view.store.latest(view.run.run_id)
     problem = view.problem
-    if record is None or problem is None or (shown := _arrange(problem, record)) is None:
+    if record is None or problem is None or (shown := arrange(view, record)) is None:
         return
     st.caption(
         f"Example: step {record.step} of a recorded run of “{problem.title}”, "
         f"{len(shown.names)} images sorted by digit."
     )
-    draw_panels(_cosine_panel("overview", shown, spoken_only=False))
+    draw_panels(cosine_panel("overview", shown, spoken_only=False))

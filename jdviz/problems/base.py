@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -63,6 +63,8 @@ class Problem(ABC):
         max_batch: Largest batch size; with one objective per sample it bounds the cost of an
             aggregator, which solves a problem in an m x m matrix at every step.
         default_learning_rate: Learning rate of plain SGD to start with.
+        dial: What `conflict` does, one sentence; empty where it does nothing.
+        default_conflict: Where the dial stands to start with, from 0 to 1.
     """
 
     key: str
@@ -79,6 +81,8 @@ class Problem(ABC):
     default_batch: int
     max_batch: int
     default_learning_rate: float
+    dial: str = field(default="", kw_only=True)
+    default_conflict: float = field(default=0.0, kw_only=True)
 
     @abstractmethod
     def make_model(self, size: str, seed: int) -> nn.Module:
@@ -100,8 +104,8 @@ class Problem(ABC):
         """Loads or makes the data.
 
         Args:
-            seed: Seed of synthetic data; real data ignores it.
-            conflict: From 0 (tasks agree) to 1 (tasks oppose each other); real data ignores it.
+            seed: Seed of synthetic data, and of what the dial changes in real data.
+            conflict: Where the dial stands, from 0 to 1; ignored by a problem without a dial.
 
         Returns:
             All samples. The tensors may be shared between calls: do not write to them.
@@ -256,6 +260,19 @@ class Problem(ABC):
                 f"{self.title} has no model size {size!r}; choose one of {', '.join(self.sizes)}."
             )
         return self.sizes[size]
+
+
+def check_conflict(conflict: float) -> None:
+    """Checks where the dial of a problem stands.
+
+    Args:
+        conflict: The position.
+
+    Raises:
+        ValueError: It is outside 0 to 1.
+    """
+    if not 0 <= conflict <= 1:
+        raise ValueError(f"got conflict {conflict:g}, expected 0 to 1; choose one in between")
 
 
 def parameter_count(model: nn.Module) -> int:

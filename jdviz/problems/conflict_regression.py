@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from jdviz.problems.base import Batch, Data
+from jdviz.problems.base import Batch, Data, check_conflict
 from jdviz.problems.models import build_seeded, mlp
 from jdviz.problems.sampling import SYNTHETIC_DATA, seeded_generator
 from jdviz.problems.tasks import TaskProblem
@@ -58,8 +58,7 @@ class ConflictRegression(TaskProblem):
 
         The inputs and the base functions depend on the seed alone.
         """
-        if not 0 <= conflict <= 1:
-            raise ValueError(f"got conflict {conflict:g}, expected 0 to 1; choose one in between")
+        check_conflict(conflict)
         generator = seeded_generator(SYNTHETIC_DATA, seed)
         inputs = torch.randn(N_SAMPLES, N_INPUTS, generator=generator, dtype=torch.float64)
         directions = torch.linalg.qr(
@@ -111,4 +110,7 @@ CONFLICT_REGRESSION = ConflictRegression(
     default_batch=128,
     max_batch=N_SAMPLES,
     default_learning_rate=0.1,
+    dial="At 0 the four tasks want the same function, at 1 they oppose each other as far as four "
+    "functions can.",
+    default_conflict=0.5,
 )

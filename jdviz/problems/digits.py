@@ -5,8 +5,10 @@ from functools import cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from jdviz.problems.base import Data
+from jdviz.problems.base import Data, check_conflict
+from jdviz.problems.sampling import ANSWERS, seeded_generator
 
 N_IMAGES = 1797
 SIDE = 8
@@ -33,6 +35,29 @@ def load_images() -> Data:
     return Data(
         torch.from_numpy(pixels.astype(np.float32)), torch.from_numpy(digits.astype(np.int64))
     )
+
+
+def chosen_images(seed: int, conflict: float, most: float) -> tuple[Tensor, torch.Generator]:
+    """Chooses the images whose answer the dial makes wrong.
+
+    Args:
+        seed: Seed of the choice.
+        conflict: Where the dial stands, from 0 to 1.
+        most: Share of the images chosen at 1. Where wrong answers are so frequent that the image
+            says nothing about the answer, conflict is at its largest; more of them would be
+            another rule that can be learnt.
+
+    Returns:
+        Rows of the data, and the generator that chose them, at the same place for every position.
+        Images chosen at one position are among those of every higher one, in the same order.
+
+    Raises:
+        ValueError: The dial is outside 0 to 1.
+    """
+    check_conflict(conflict)
+    generator = seeded_generator(ANSWERS, seed)
+    order = torch.randperm(N_IMAGES, generator=generator)
+    return order[: round(conflict * most * N_IMAGES)], generator
 
 
 def image_names(sample_ids: NDArray[np.int64]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from jdviz.problems.digits import N_CLASSES, N_IMAGES, SIDE
-from jdviz.problems.digits_samples import DigitsSamples
+from jdviz.problems.digits_samples import DIAL, DigitsSamples
 from jdviz.problems.models import Conv2d, Linear, build_seeded
 
 
@@ -57,4 +57,5 @@ DIGITS_CNN = DigitsCnn(
     default_batch=64,
     max_batch=256,
     default_learning_rate=0.1,
+    dial=DIAL,
 )

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from jdviz.problems.digits import N_IMAGES, SIDE
-from jdviz.problems.digits_samples import DigitsSamples
+from jdviz.problems.digits_samples import DIAL, DigitsSamples
 from jdviz.problems.models import build_seeded, mlp
 
 
@@ -37,4 +37,5 @@ DIGITS_MLP = DigitsMlp(
     default_batch=64,
     max_batch=256,
     default_learning_rate=0.03,
+    dial=DIAL,
 )

@@ -7,7 +7,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from jdviz.problems.base import Batch, Data
-from jdviz.problems.digits import N_CLASSES, N_IMAGES, SIDE, image_names, load_images
+from jdviz.problems.digits import (
+    N_CLASSES,
+    N_IMAGES,
+    SIDE,
+    chosen_images,
+    image_names,
+    load_images,
+)
 from jdviz.problems.models import Linear, build_seeded, mlp
 from jdviz.problems.tasks import TaskProblem
 
@@ -40,14 +47,23 @@ class DigitsTwoTasks(TaskProblem):
         return build_seeded(lambda: TwoHeads((SIDE * SIDE, *widths), (N_CLASSES, 2)), seed)
 
     def load(self, seed: int, conflict: float = 0.0) -> Data:
-        """Loads the images; neither argument changes them."""
-        return load_images()
+        """Loads the images, and both answers for each, shape [1797, 2]: digit, and 1 if odd.
+
+        A share of conflict / 2, fixed for the seed, has the second answer inverted.
+        """
+        wrong, _ = chosen_images(seed, conflict, most=1 / 2)
+        data = load_images()
+        parity = data.targets % 2
+        parity[wrong] = 1 - parity[wrong]
+        return Data(data.inputs, torch.stack([data.targets, parity], dim=1))
 
     def losses(self, model: nn.Module, batch: Batch) -> Tensor:
         """Returns the mean cross entropy of each task, shape [2]."""
-        images, digits = batch.tensors
-        which, parity = model(images)
-        return torch.stack([F.cross_entropy(which, digits), F.cross_entropy(parity, digits % 2)])
+        images, answers = batch.tensors
+        logits = model(images)
+        return torch.stack(
+            [F.cross_entropy(logits[task], answers[:, task]) for task in range(len(logits))]
+        )
 
     def sample_names(self, sample_ids: NDArray[np.int64]) -> tuple[str, ...]:
         """Names images by their row in the data and the digit they show."""
@@ -64,10 +80,12 @@ DIGITS_TWO_TASKS = DigitsTwoTasks(
     sizes={"small": (32,), "medium": (128, 64), "large": (256, 256, 128)},
     n_samples=N_IMAGES,
     input_shape=(SIDE * SIDE,),
-    target_shape=(),
+    target_shape=(2,),
     target_dtype=torch.int64,
     default_size="medium",
     default_batch=64,
     max_batch=N_IMAGES,
     default_learning_rate=0.1,
+    dial="Tells the second task odd for even and even for odd, so that the two tasks want other "
+    "features: for no image at 0, for every second one at 1.",
 )

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 # Separates the streams that are seeded by the same run seed.
-PARAMETERS, ORDER, SYNTHETIC_DATA, AGGREGATOR = range(4)
+PARAMETERS, ORDER, SYNTHETIC_DATA, AGGREGATOR, ANSWERS = range(5)
 
 
 def seeded_generator(*keys: int) -> torch.Generator:

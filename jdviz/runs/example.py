@@ -8,6 +8,8 @@ from pathlib import Path
 
 from jdviz.runs.store import RunStore
 
+# The file travels with the package, so it holds few.
+CHECKPOINTS_EVERY = 20
 EXAMPLE_PATH = Path(__file__).parent / "example.sqlite"
 
 
@@ -29,7 +31,9 @@ def record_example(path: Path) -> None:
     Args:
         path: The SQLite file to write.
     """
-    from jdviz.training import RunConfig, train
+    from jdviz.training import RunConfig
+    from jdviz.training.checkpoints import pack
+    from jdviz.training.loop import Trainer
 
     path.unlink(missing_ok=True)
     config = RunConfig(
@@ -42,11 +46,15 @@ def record_example(path: Path) -> None:
         aggregator="UPGrad",
         seed=0,
         steps=80,
-        conflict=0.5,
+        conflict=0.0,
     )
     store = RunStore(path)
-    run_id = store.create_run(config.to_dict(), run_id="example")
-    store.append(run_id, list(train(config)))
+    run_id = store.create_run(config.to_dict(), run_id="example", name="Example")
+    run = Trainer(config)
+    for step in range(config.steps):
+        if step % CHECKPOINTS_EVERY == 0:
+            store.save_checkpoint(run_id, step, pack(run))
+        store.append(run_id, [run.advance()])
     store.set_status(run_id, "finished")
     store.seal()
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 Optimizer = Literal["sgd", "momentum", "adam"]
-EngineName = Literal["autogram", "autojac"]
+EngineName = Literal["autogram", "autojac", "both"]
 
 OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
 ENGINES: tuple[str, ...] = get_args(EngineName)
@@ -29,12 +29,13 @@ class RunConfig:
         batch_size: Samples per step; also the number of objectives m where each sample is one.
         optimizer: "sgd", "momentum" (SGD with momentum 0.9) or "adam".
         learning_rate: Step length given to the optimizer.
-        engine: "autogram" (Gramian first) or "autojac" (full Jacobian).
+        engine: "autogram" (Gramian first), "autojac" (full Jacobian) or "both" (in lockstep:
+            autogram makes the update, and autojac does the same on the same batch to compare).
         aggregator: Key of `engines.aggregation.METHODS`.
         seed: Seeds the parameters, the batches and any random choice of the aggregator.
         steps: Number of steps.
-        conflict: From 0 (tasks agree) to 1 (tasks oppose each other); only the synthetic problem
-            reads it.
+        conflict: Where the problem's dial stands, from 0 to 1; `Problem.dial` says what it does,
+            and one of a visitor's own has none.
     """
 
     problem: str
@@ -112,8 +113,8 @@ class RunConfig:
         _in_range("Number of steps", self.steps, 1, MAX_STEPS)
         if not 0 <= self.conflict <= 1:
             raise ConfigError(
-                f"Conflict {self.conflict:g} is outside 0 to 1; choose 0 for tasks that agree "
-                "and 1 for tasks that oppose each other."
+                f"Conflict {self.conflict:g} is outside 0 to 1; choose 0 for the least conflict "
+                "between the objectives and 1 for the most."
             )
 
     def _check_aggregator(self, m: int) -> None:
@@ -130,7 +131,7 @@ class RunConfig:
         _one_of("aggregator", self.aggregator, trainable)
         if self.engine not in engines_for(self.aggregator):
             raise ConfigError(
-                f"{self.aggregator} works on the Jacobian, which {self.engine} does not build; "
+                f"{self.aggregator} works on the Jacobian, which autogram does not build; "
                 f"choose the engine {' or '.join(engines_for(self.aggregator))}."
             )
         least = METHODS[self.aggregator].least_objectives

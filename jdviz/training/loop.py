@@ -10,11 +10,14 @@ from torch import Tensor, nn
 
 from engines.errors import NonFiniteGradientError
 from jdviz.problems import Problem, find_problem
+from jdviz.training.checkpoints import CheckpointError, restore
 from jdviz.training.config import ENGINES, RunConfig
 from jdviz.training.record import StepRecord
 from jdviz.training.updates import Update, differentiator
 
 MOMENTUM = 0.9
+#: Every so many steps, from the first on, the Gramian of a step is split over the modules.
+SHARES_EVERY = 5
 
 
 class DivergedError(ArithmeticError):
@@ -97,7 +100,9 @@ class Trainer:
     Attributes:
         model: The model; its parameters are those after the last step.
         optimizer: The optimizer with its state.
+        method: The aggregation method with its memory: a weighting or an aggregator.
         step: Number of the next step.
+        time_s: Seconds of training so far.
         divergence: Why the last step diverged, one sentence; empty while none did.
     """
 
@@ -109,9 +114,43 @@ class Trainer:
         self.model = problem.make_model(config.size, config.seed)
         self.optimizer = make_optimizer(config, self.model)
         self.step = 0
+        self.time_s = 0.0
         self.divergence = ""
-        self._time_s = 0.0
         self._update = differentiator(config, self.model)
+        self.method = self._update.method
+
+    @classmethod
+    def at(cls, config: RunConfig, checkpoint: bytes, step: int) -> "Trainer":
+        """Brings a run back to where it was before a step.
+
+        What a replayed step computes is what it computed then, to the last bit.
+
+        Args:
+            config: The configuration of the run.
+            checkpoint: One that was taken before this step or an earlier one.
+            step: Number of the step.
+
+        Returns:
+            The run, about to make the step.
+
+        Raises:
+            CheckpointError: The checkpoint is not one of this run, it is later than the step, or
+                the run diverged before it.
+        """
+        run = cls(config)
+        restore(run, checkpoint)
+        if run.step > step:
+            raise CheckpointError(
+                f"The checkpoint is of step {run.step:,}, which is after step {step:,}; choose an "
+                "earlier one."
+            )
+        while run.step < step:
+            if run.advance().gramian is None:
+                raise CheckpointError(
+                    f"The run diverged at step {run.step - 1:,}, before step {step:,}; choose an "
+                    "earlier step."
+                )
+        return run
 
     def advance(self) -> StepRecord:
         """Runs the next step.
@@ -129,10 +168,10 @@ class Trainer:
         if update is not None:
             self.optimizer.step()
         elapsed_s = time.perf_counter() - start_s
-        self._time_s += elapsed_s
+        self.time_s += elapsed_s
         record = StepRecord(
             step=self.step,
-            time_s=self._time_s,
+            time_s=self.time_s,
             losses=values,
             gramian=None if update is None else update.gramian,
             weights=None if update is None else update.weights,
@@ -141,6 +180,8 @@ class Trainer:
             sample_ids=batch.sample_ids,
             elapsed_s=elapsed_s,
             peak_bytes=None,
+            shares=None if update is None else update.shares,
+            scalars={} if update is None else update.scalars,
         )
         self.step += 1
         return record
@@ -152,7 +193,7 @@ class Trainer:
             What the direction is, or None where it is not finite.
         """
         try:
-            update = self._update(losses)
+            update = self._update(losses, split=self.step % SHARES_EVERY == 0)
         except NonFiniteGradientError:
             self.divergence = self._sentence("gradient", "of some objectives ")
             return None

@@ -26,8 +26,8 @@ def engines_for(aggregator: str) -> tuple[str, ...]:
         aggregator: Key of `METHODS`.
 
     Returns:
-        Names of `ENGINES`: all of them where the Gramian is enough, autojac where the method needs
-        the Jacobian itself.
+        Names of `ENGINES`: all of them, "both" included, where the Gramian is enough, autojac where
+        the method needs the Jacobian itself.
     """
     return ENGINES if METHODS[aggregator].statistic == "gramian" else ("autojac",)
 

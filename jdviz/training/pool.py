@@ -2,22 +2,22 @@
 
 At most `max_workers` runs train at once; others wait in order of arrival. One spare worker stays
 warm, torch loaded, so that Start does not wait for an import. The pool knows each run's owner, a
-visitor's session, and ends the run when that session is gone.
+visitor's session, and ends the runs when that session is gone.
 """
 
-import json
 import os
 import re
-import subprocess
-import sys
 import threading
+import uuid
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from jdviz.problems import find_problem
 from jdviz.runs import FINAL_STATUSES, RunStore, StoreError
-from jdviz.training.children import child_environment
 from jdviz.training.config import ConfigError, RunConfig
+from jdviz.training.limits import RunLimits
+from jdviz.training.process import WorkerProcess
 
 # Ended runs that the pool still knows; the store knows them all.
 REMEMBERED = 200
@@ -52,12 +52,14 @@ class RunState:
             status.
         message: One sentence for a person, or empty.
         place: Place in the queue, 1 for the next, 0 when not queued.
+        waiting: How many runs wait in the queue.
     """
 
     owner: str
     status: str
     message: str = ""
     place: int = 0
+    waiting: int = 0
 
 
 @dataclass(eq=False)
@@ -69,80 +71,12 @@ class _Job:
     paused: bool
     status: str = "queued"
     message: str = ""
-    worker: "_Process | None" = None
+    worker: WorkerProcess | None = None
     early: list[str] = field(default_factory=list)
 
     @property
     def final(self) -> bool:
         return self.status in FINAL_STATUSES
-
-
-class _Process:
-    """One worker process and the thread that reads its events."""
-
-    def __init__(self, pool: "WorkerPool") -> None:
-        self.popen = subprocess.Popen(
-            # -P: the packages come from PYTHONPATH and never from the folder the server runs in.
-            [sys.executable, "-P", "-m", "jdviz.training.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-            # One thread a worker: several runs at once must not fight over the cores.
-            env=child_environment(threads=1),
-            start_new_session=True,
-        )
-        self.pool = pool
-        self.job: _Job | None = None
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Write one line to the worker; a worker that is gone is noticed by its reader."""
-        stdin = self.popen.stdin
-        try:
-            if stdin is not None:
-                stdin.write(json.dumps(message) + "\n")
-                stdin.flush()
-        except (BrokenPipeError, ValueError, OSError):
-            return
-
-    def _read(self) -> None:
-        stdout = self.popen.stdout
-        try:
-            if stdout is not None:
-                with stdout:
-                    for line in stdout:
-                        self._take(line)
-        finally:
-            code = self.popen.wait()
-            self.close()
-            self.pool._ended(self, code)
-
-    def _take(self, line: str) -> None:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            # A worker killed in the middle of a line; its end is noticed by itself.
-            return
-        if event["event"] == "status" and self.job is not None:
-            self.pool._report(self.job, event["status"], event["message"])
-
-    def close(self) -> None:
-        """Close the worker's input, which ends it."""
-        if self.popen.stdin is not None:
-            try:
-                self.popen.stdin.close()
-            except OSError:
-                # The pipe is already broken: the worker has ended by itself.
-                return
-
-    def join(self, timeout_s: float) -> None:
-        """Wait for the process to end; after `timeout_s` seconds kill it."""
-        try:
-            self.popen.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            self.popen.wait()
 
 
 class WorkerPool:
@@ -152,53 +86,124 @@ class WorkerPool:
         store: Where the runs are recorded.
         max_workers: How many runs train at once.
         warm: Keep one idle worker with torch loaded.
+        limits: What a run may take.
 
     Raises:
         ValueError: If `max_workers` is below 1.
     """
 
-    def __init__(self, store: RunStore, max_workers: int, *, warm: bool = True) -> None:
+    def __init__(
+        self,
+        store: RunStore,
+        max_workers: int,
+        *,
+        warm: bool = True,
+        limits: RunLimits | None = None,
+    ) -> None:
         if max_workers < 1:
             raise ValueError(f"got max_workers={max_workers}, expected at least 1")
         self.store = store
         self.max_workers = max_workers
+        self.limits = limits or RunLimits()
         self._warm = warm
         self._lock = threading.RLock()
         self._jobs: dict[str, _Job] = {}
         self._queue: deque[_Job] = deque()
-        self._spare: _Process | None = None
+        self._spare: WorkerProcess | None = None
         self._closed = False
         self._departures: dict[str, threading.Timer] = {}
         with self._lock:
             self._fill()
 
     def start(
-        self, config: RunConfig, *, owner: str, pace: float = 0.0, paused: bool = False
+        self,
+        config: RunConfig,
+        *,
+        owner: str,
+        pace: float = 0.0,
+        paused: bool = False,
+        name: str = "",
     ) -> str:
-        """Begin a run for a visitor, ending the one that this visitor had.
+        """Begin a run for a visitor, ending those that this visitor had.
 
         Args:
             config: What to train.
             owner: The visitor's session.
             pace: Steps per second at most, 0 for no limit.
             paused: Wait for the first Step or Resume.
+            name: What the visitor calls it, or empty.
 
         Returns:
-            The run's name in the store.
+            The run's identifier in the store.
 
         Raises:
-            ConfigError: If the settings are not valid.
+            ConfigError: If the settings are not valid, or beyond the limits.
             StoreError: If the store cannot be written.
         """
-        config.validate()
-        self.release(owner)
-        run_id = self.store.create_run(config.to_dict())
-        job = _Job(run_id, config, owner, pace, paused)
-        with self._lock:
-            self._jobs[run_id] = job
-            self._queue.append(job)
-            self._fill()
+        (run_id,) = self._start([config], owner, pace, paused, name, group="")
         return run_id
+
+    def start_group(
+        self,
+        configs: Sequence[RunConfig],
+        *,
+        owner: str,
+        pace: float = 0.0,
+        paused: bool = False,
+        name: str = "",
+    ) -> list[str]:
+        """Begin runs that are to be seen side by side, ending those that this visitor had.
+
+        They train at once where there are workers enough, else one after the other in their order.
+
+        Args:
+            configs: What to train, at least one.
+            owner: The visitor's session.
+            pace: Steps per second of each at most, 0 for no limit.
+            paused: Wait for the first Step or Resume.
+            name: What the visitor calls each of them, or empty.
+
+        Returns:
+            The runs' identifiers in the order of `configs`; in the store they share a group.
+
+        Raises:
+            ConfigError: If the settings of one are not valid, or beyond the limits; then none is
+                started and none is ended.
+            StoreError: If the store cannot be written.
+            ValueError: If there is no configuration.
+        """
+        if not configs:
+            raise ValueError("got no configuration, expected at least one; pass what to train")
+        return self._start(configs, owner, pace, paused, name, group=uuid.uuid4().hex)
+
+    def _start(
+        self,
+        configs: Sequence[RunConfig],
+        owner: str,
+        pace: float,
+        paused: bool,
+        name: str,
+        group: str,
+    ) -> list[str]:
+        for config in configs:
+            config.validate()
+            self.limits.check(config)
+        self.release(owner)
+        jobs = []
+        for config in configs:
+            run_id = self.store.create_run(
+                config.to_dict(),
+                name=name,
+                owner=owner,
+                group=group,
+                objectives=find_problem(config.problem).task_names,
+            )
+            jobs.append(_Job(run_id, config, owner, pace, paused))
+        with self._lock:
+            self._jobs.update({job.run_id: job for job in jobs})
+            self._queue.extend(jobs)
+            self._fill()
+        return [job.run_id for job in jobs]
 
     def command(self, run_id: str, name: str) -> None:
         """Pause, resume, step or stop a run; a run that has ended ignores it.
@@ -244,7 +249,7 @@ class WorkerPool:
             if job is None:
                 return None
             place = self._queue.index(job) + 1 if job in self._queue else 0
-            return RunState(job.owner, job.status, job.message, place)
+            return RunState(job.owner, job.status, job.message, place, len(self._queue))
 
     def active(self) -> int:
         """How many runs hold a worker and are not paused."""
@@ -282,8 +287,11 @@ class WorkerPool:
     def adopt(self, run_id: str, owner: str) -> bool:
         """Give a run to a visitor if the one who had it has departed, as after a reload.
 
+        Whatever else the departed one had goes along: once they are taken to be back, nothing else
+        would end it.
+
         Args:
-            run_id: The run.
+            run_id: The run. Whoever knows its identifier, which cannot be guessed, had its address.
             owner: The visitor who asks for it.
 
         Returns:
@@ -291,10 +299,14 @@ class WorkerPool:
         """
         with self._lock:
             job = self._jobs.get(run_id)
-            if job is None or job.final or job.owner not in self._departures:
+            if job is None or job.owner not in self._departures:
                 return False
-            former, job.owner = job.owner, owner
-        self.arrive(former)
+            former = job.owner
+            for one in self._jobs.values():
+                if one.owner == former:
+                    one.owner = owner
+            # Under the lock, so that the visitor's time cannot run out in between.
+            self.arrive(former)
         return True
 
     def _expire(self, owner: str) -> None:
@@ -324,11 +336,11 @@ class WorkerPool:
             return
         try:
             while self._queue and self._busy() < self.max_workers:
-                worker = self._spare or _Process(self)
+                worker = self._spare or self._new_process()
                 self._spare = None
                 self._hand_over(self._queue.popleft(), worker)
             if self._warm and self._spare is None:
-                self._spare = _Process(self)
+                self._spare = self._new_process()
         except OSError as error:
             # No process can be started now; those that wait are told, the others go on.
             for job in self._queue:
@@ -336,8 +348,7 @@ class WorkerPool:
                 self._settle(job, "failed", message)
             self._queue.clear()
 
-    def _hand_over(self, job: _Job, worker: _Process) -> None:
-        worker.job = job
+    def _hand_over(self, job: _Job, worker: WorkerProcess) -> None:
         job.worker = worker
         worker.send(
             {
@@ -346,10 +357,25 @@ class WorkerPool:
                 "store": str(self.store.path),
                 "pace": job.pace,
                 "paused": job.paused,
+                "max_seconds": self.limits.max_seconds,
             }
         )
         for name in job.early:
             worker.send({"command": name})
+
+    def _new_process(self) -> WorkerProcess:
+        return WorkerProcess(on_status=self._said, on_end=self._ended)
+
+    def _job_of(self, worker: WorkerProcess) -> _Job | None:
+        """The run that a worker has; call with the lock held."""
+        return next((job for job in self._jobs.values() if job.worker is worker), None)
+
+    def _said(self, worker: WorkerProcess, status: str, message: str) -> None:
+        """A worker tells where its run stands."""
+        with self._lock:
+            job = self._job_of(worker)
+            if job is not None:
+                self._report(job, status, message)
 
     def _busy(self) -> int:
         return sum(job.worker is not None for job in self._jobs.values())
@@ -368,13 +394,13 @@ class WorkerPool:
             with self._lock:
                 job.message = f"{message} {error}".strip()
 
-    def _ended(self, worker: _Process, code: int) -> None:
+    def _ended(self, worker: WorkerProcess, code: int) -> None:
         """A worker process is gone: settle its run, and give its place to the next."""
         with self._lock:
             if self._spare is worker:
                 self._spare = None
             # Under the lock: a spare may just have been given a run, and cannot be from here on.
-            job = worker.job
+            job = self._job_of(worker)
         if job is not None:
             status, message = job.status, job.message
             if not job.final:

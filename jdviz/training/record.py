@@ -1,6 +1,7 @@
 """The one record that every step of training becomes, whoever runs it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,8 @@ class StepRecord:
             excluded.
         losses: Value of each objective before the update, shape [m].
         gramian: Inner products of the objectives' gradients, J Jᵀ, shape [m, m]; None where the
-            method does not give it or the step diverged.
+            method does not give it, the step diverged, or the run store has thinned it away.
+            Read back from the store, a large one holds the objectives `kept_ids` alone.
         weights: Weight of each objective's gradient in the update, shape [m]; None for methods
             without weights.
         inner: First-order improvement of each objective along the update direction, J·A(J),
@@ -30,6 +32,11 @@ class StepRecord:
         elapsed_s: Seconds that this step took.
         peak_bytes: Peak of the memory allocated during the step, parameters excluded; None where
             it was not measured.
+        shares: Path of every module that owns a trainable parameter to its share of the Gramian,
+            shape [m, m]; they add up to `gramian`. None where the step was not split.
+        scalars: Further numbers of the step by name, such as a validation accuracy.
+        kept_ids: Places of the objectives whose inner products `gramian` holds, ascending; None
+            where it holds those of all m.
     """
 
     step: int
@@ -42,3 +49,6 @@ class StepRecord:
     sample_ids: NDArray[np.int64] | None
     elapsed_s: float
     peak_bytes: int | None
+    shares: Mapping[str, NDArray[np.float64]] | None = None
+    scalars: Mapping[str, float] = field(default_factory=dict)
+    kept_ids: NDArray[np.int64] | None = None

@@ -1,7 +1,8 @@
 """The worker process: one run, from its first step to its last, outside the server.
 
-Protocol, one JSON object a line. In: first the job `{"run", "config", "store", "pace", "paused"}`,
-then `{"command": "pause" | "resume" | "step" | "stop"}` or `{"pace": steps per second}`. Out:
+Protocol, one JSON object a line. In: first the job `{"run", "config", "store", "pace", "paused",
+"max_seconds"}`, then `{"command": "pause" | "resume" | "step" | "stop"}` or `{"pace": steps per
+second}`. Out:
 `{"event": "ready"}` once torch is loaded, `{"event": "status", "status", "message"}` on a change.
 When its input ends, the server is gone, and so is the worker.
 """
@@ -23,9 +24,15 @@ import torch
 from engines.errors import EngineError
 from jdviz.problems import ProblemError
 from jdviz.runs import RunStore, StoreError
-from jdviz.training import ConfigError, DivergedError, RunConfig, StepRecord, train, warm_up
+from jdviz.training import ConfigError, RunConfig, StepRecord, warm_up
+from jdviz.training.checkpoints import CHECKPOINT_EVERY, MOST_BYTES, keeps_checkpoints, pack
+from jdviz.training.limits import RunLimits
+from jdviz.training.loop import Trainer
 
-FLUSH_S = 0.2
+# As often as a page redraws: every writing costs milliseconds, whatever it writes.
+FLUSH_S = 0.25
+# What a run computes meanwhile is computed again from the last checkpoint as fast.
+CHECKPOINT_S = 0.5
 HEARTBEAT_S = 1.0
 RETRY_S = 1.0
 GIVE_UP_S = 20.0  # how long the last steps of a run wait for a store that refuses
@@ -52,32 +59,21 @@ class Worker:
         self.store = RunStore(Path(job["store"]))
         self.pace = float(job.get("pace", 0.0))
         self.paused = bool(job.get("paused", False))
+        self.limits = RunLimits(max_seconds=job.get("max_seconds"))
         self.commands = commands
         self.say = say
         self.pending: list[StepRecord] = []
+        self.states: list[tuple[int, bytes]] = []
         self.flushed_s = 0.0
+        self.kept_s = -math.inf
         self.single = False
         self.ended = ""
 
     def run(self) -> None:
         """Train until the run ends, is stopped, or the server goes away."""
         self._announce("paused" if self.paused else "running")
-        status, message = "finished", ""
-        records = train(self.config)
         try:
-            while self._may_step():
-                started_s = time.monotonic()
-                record = next(records, None)
-                if record is None:
-                    break
-                self._keep(record)
-                if record.gramian is None or record.step + 1 == self.config.steps:
-                    # Nothing is left to wait for: the end, or the reason, comes at once.
-                    next(records, None)
-                    break
-                self._rest(started_s)
-        except DivergedError as error:
-            status, message = "diverged", str(error)
+            status, message = self._train()
         except (ConfigError, EngineError, ProblemError) as error:
             status, message = "failed", str(error)
         except Exception as error:
@@ -89,6 +85,24 @@ class Worker:
         if self.pending:
             message = f"{message} The last {len(self.pending)} steps could not be written.".strip()
         self._announce(status, message)
+
+    def _train(self) -> tuple[str, str]:
+        """Make the steps; returns the final status and what there is to say about it."""
+        self.config.validate()
+        run, trained_s = Trainer(self.config), 0.0
+        while run.step < self.config.steps and self._may_step():
+            started_s = time.monotonic()
+            self._keep_state(run)
+            record = run.advance()
+            self._keep(record)
+            if record.gramian is None:
+                return "diverged", run.divergence
+            if run.step < self.config.steps:
+                self._rest(started_s)
+            trained_s += time.monotonic() - started_s
+            if self.limits.max_seconds is not None and trained_s > self.limits.max_seconds:
+                return "stopped", self.limits.time_is_up
+        return "finished", ""
 
     def _may_step(self) -> bool:
         """Wait out a pause; False when the run shall end."""
@@ -129,6 +143,17 @@ class Worker:
         else:
             self.paused = line["command"] == "pause"
 
+    def _keep_state(self, run: Trainer) -> None:
+        """Take a checkpoint where one is due; it is written with the step that follows."""
+        if run.step % CHECKPOINT_EVERY or not keeps_checkpoints(self.config):
+            return
+        if time.monotonic() - self.kept_s < CHECKPOINT_S:
+            return
+        state = pack(run)
+        if len(state) <= MOST_BYTES:
+            self.states.append((run.step, state))
+            self.kept_s = time.monotonic()
+
     def _keep(self, record: StepRecord) -> None:
         self.pending.append(record)
         if self.paused or time.monotonic() - self.flushed_s > FLUSH_S:
@@ -153,7 +178,7 @@ class Worker:
         if not self.pending:
             return
         announced, end_s = False, time.monotonic() + limit_s
-        while not self._try(lambda: self.store.append(self.run_id, self.pending), quiet=announced):
+        while not self._try(self._write, quiet=announced):
             announced = True
             was_ended, self.ended = self.ended, ""
             self._listen(RETRY_S)
@@ -161,10 +186,16 @@ class Worker:
             self.ended = self.ended or was_ended
             if given_up or time.monotonic() > end_s:
                 return
-        self.pending = []
+        self.pending, self.states = [], []
         self.flushed_s = time.monotonic()
         if announced:
             self._announce("paused" if self.paused else "running")
+
+    def _write(self) -> None:
+        """Write what is pending; what was written before a failure is written again."""
+        self.store.append(self.run_id, self.pending)
+        for step, state in self.states:
+            self.store.save_checkpoint(self.run_id, step, state)
 
     def _try(self, write: Any, *, quiet: bool = False) -> bool:
         try:

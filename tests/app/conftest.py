@@ -1,13 +1,42 @@
-"""A server of the app for browser tests, with a data folder of its own."""
+"""A server of the app for browser tests, and one without a browser, each with data of its own."""
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from benchmarks.serving import Server
+from jdviz import server as app_server
+from jdviz.arguments import Arguments
+from jdviz.training.pool import WorkerPool
 from tests.support.browser import launch, require_chromium
 
 # A page waits for imports the first time, and a busy machine is several times slower.
 expect.set_options(timeout=60_000)
+
+
+@pytest.fixture
+def app_data(tmp_path, monkeypatch):
+    """A data folder of the test's own, behind pages opened with `tests.support.pages.open_page`."""
+    folder = tmp_path / "data"
+    monkeypatch.setenv("JDVIZ_DATA", str(folder))
+    monkeypatch.setenv("JDVIZ_WORKERS", "1")
+    monkeypatch.delenv("JDVIZ_PROBLEMS", raising=False)
+    owned = (app_server.store, app_server.pool, app_server.lab)
+    for cached in owned:
+        cached.clear()
+    made = []
+
+    def remembered(*given, **named):
+        # No test waits for a worker to be warm.
+        made.append(WorkerPool(*given, **named, warm=False))
+        return made[-1]
+
+    monkeypatch.setattr(app_server, "WorkerPool", remembered)
+    monkeypatch.setattr(app_server, "_chosen", Arguments())
+    yield folder
+    for pool in made:
+        pool.close()
+    for cached in owned:
+        cached.clear()
 
 
 @pytest.fixture(scope="session")

@@ -14,32 +14,14 @@ from jdviz.profiling import Failure, Limits, MeasurementError, MeasureSpec
 from jdviz.profiling.example import example_comparison
 from jdviz.profiling.fits import Fit
 from jdviz.profiling.lab import FitKey
-from jdviz.training.pool import WorkerPool
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
 LIMITS = Limits(4096 * 2**20, 120.0)
 
 
 @pytest.fixture(autouse=True)
-def own_server(tmp_path, monkeypatch):
-    monkeypatch.setenv("JDVIZ_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("JDVIZ_WORKERS", "1")
-    monkeypatch.delenv("JDVIZ_PROBLEMS", raising=False)
-    for cached in (server.store, server.pool, server.lab):
-        cached.clear()
-    made = []
-
-    def remembered(*given):
-        # No test here waits for a worker to be warm.
-        made.append(WorkerPool(*given, warm=False))
-        return made[-1]
-
-    monkeypatch.setattr(server, "WorkerPool", remembered)
-    yield
-    for pool in made:
-        pool.close()
-    for cached in (server.store, server.pool, server.lab):
-        cached.clear()
+def own_server(app_data):
+    """Every test has a server of its own."""
 
 
 def open_engines(**query: str) -> AppTest:

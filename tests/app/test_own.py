@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from jdviz import server
+from jdviz.arguments import Arguments
 from jdviz.pages import PAGES, train_own
 from jdviz.problems import own_paths, registry
 from jdviz.problems.own import VARIABLE
@@ -38,29 +39,16 @@ def broken():
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
+def folder(app_data, tmp_path, monkeypatch):
     """The folder in which the server was started, with a module and a data folder of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JDVIZ_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("JDVIZ_WORKERS", "1")
     monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.setattr(server, "_chosen", Arguments())
     monkeypatch.setattr(registry, "_LOOKED_AT", {})
     (tmp_path / "visitors.py").write_text(MODULE, "utf-8")
-    for cached in (server.store, server.pool, train_own.known):
-        cached.clear()
-    made: list[server.WorkerPool] = []
-    pool = server.WorkerPool
-
-    def remembered(*given):
-        made.append(pool(*given, warm=False))
-        return made[-1]
-
-    monkeypatch.setattr(server, "WorkerPool", remembered)
+    train_own.known.clear()
     yield tmp_path
-    for one in made:
-        one.close()
-    for cached in (server.store, server.pool, train_own.known):
-        cached.clear()
+    train_own.known.clear()
 
 
 def open_train(**query: str) -> AppTest:

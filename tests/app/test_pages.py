@@ -1,7 +1,5 @@
 """Every page opened without a browser: its title, no exception, and bad input said plainly."""
 
-from pathlib import Path
-
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -11,44 +9,9 @@ from jdviz.pages import PAGES
 from jdviz.problems import PROBLEMS
 from jdviz.runs import StoreError
 from jdviz.training import RunConfig, train
-from jdviz.training.pool import WorkerPool
+from tests.support.pages import open_page, texts
 
-APP = str(Path(__file__).resolve().parents[2] / "app.py")
-
-
-@pytest.fixture(autouse=True)
-def own_data_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("JDVIZ_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("JDVIZ_WORKERS", "1")
-    for cached in (server.store, server.pool, server.lab):
-        cached.clear()
-    made: list[server.WorkerPool] = []
-
-    def remembered(*given):
-        # No test here waits for a worker to be warm.
-        made.append(WorkerPool(*given, warm=False))
-        return made[-1]
-
-    monkeypatch.setattr(server, "WorkerPool", remembered)
-    yield
-    for pool in made:
-        pool.close()
-    for cached in (server.store, server.pool, server.lab):
-        cached.clear()
-
-
-def open_page(key: str, **query: str | list[str]) -> AppTest:
-    app = AppTest.from_file(APP, default_timeout=60)
-    for name, value in query.items():
-        app.query_params[name] = value
-    app.run()
-    if key != "overview":
-        app.switch_page(str(PAGES[key].path.relative_to(Path(APP).parent))).run()
-    return app
-
-
-def texts(elements) -> str:
-    return "\n".join(element.value for element in elements)
+pytestmark = pytest.mark.usefixtures("app_data")
 
 
 @pytest.mark.parametrize("key", PAGES)
@@ -164,7 +127,7 @@ def test_a_started_run_has_the_settings_of_the_page():
 def test_a_run_of_another_program_is_shown_as_far_as_it_can_be():
     run_id = server.store().create_run({"name": "mine"}, status="finished")
     app = open_page("train", t_run=run_id)
-    assert "a problem that is not among those here" in texts(app.info)
+    assert "ended before its first step" in texts(app.info)
     assert not app.error
     assert not app.exception
 
@@ -196,8 +159,8 @@ def test_a_run_whose_server_is_gone_becomes_interrupted(monkeypatch):
     assert server.store().run(run_id).status == "interrupted"
 
 
-def test_an_unreadable_store_is_said_and_the_app_lives(tmp_path):
-    data = tmp_path / "data"
+def test_an_unreadable_store_is_said_and_the_app_lives(app_data):
+    data = app_data
     data.mkdir()
     (data / "runs.sqlite").write_bytes(b"not a database at all" * 100)
     app = open_page("train")

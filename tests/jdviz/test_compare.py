@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from engines.aggregation import METHODS
-from jdviz.compare import RANDOM_DRAWS, Outcome, compare, rows_from_polar
+from jdviz.compare import (
+    GRAMIAN_METHODS,
+    RANDOM_DRAWS,
+    Outcome,
+    compare,
+    plane_of_directions,
+    rows_from_gramian,
+    rows_from_polar,
+)
+from jdviz.spectrum import leading_plane
 
 # One for each shape of the dual cone and each edge of the page's controls.
 PLANES = {
@@ -157,3 +166,115 @@ def test_the_global_random_state_is_left_alone():
     first, second = (outcomes(jacobian, ["PCGrad"], 4)[0] for _ in range(2))
     np.testing.assert_array_equal(first.draws, second.draws)
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_methods_that_a_gramian_is_enough_for():
+    missing = [name for name in METHODS if name not in GRAMIAN_METHODS]
+    assert missing == ["GradDrop", "ExcessMTL", "TrimmedMean"]
+
+
+JACOBIANS = {
+    "more parameters than gradients": np.random.default_rng(1).standard_normal((4, 9)),
+    "fewer": np.random.default_rng(2).standard_normal((6, 3)) + 0.3,
+    "in conflict": np.random.default_rng(3).standard_normal((5, 7)) - 1.0,
+}
+
+
+@pytest.mark.parametrize("name", GRAMIAN_METHODS)
+@pytest.mark.parametrize("jacobian", JACOBIANS)
+def test_a_gramian_gives_the_weights_of_the_gradients(jacobian, name):
+    J = JACOBIANS[jacobian]
+    (wanted,) = outcomes(J, [name])
+    (found,) = outcomes(rows_from_gramian(J @ J.T), [name])
+    # SDMGrad and the solvers with tolerances amplify the rounding of G.
+    np.testing.assert_allclose(found.weights, wanted.weights, rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(found.inner, wanted.inner, rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(found.norm, wanted.norm, rtol=1e-7)
+    np.testing.assert_allclose(found.angle_to_mean_deg, wanted.angle_to_mean_deg, atol=1e-4)
+    np.testing.assert_array_equal(found.hurt, wanted.hurt)
+
+
+@pytest.mark.parametrize("name", ["GradDrop", "TrimmedMean"])
+def test_what_works_coordinate_by_coordinate_cannot_be_had_from_a_gramian(name):
+    J = JACOBIANS["in conflict"]
+    (wanted,) = outcomes(J, [name])
+    (found,) = outcomes(rows_from_gramian(J @ J.T), [name])
+    assert np.abs(found.inner - wanted.inner).max() > 0.01 * np.abs(wanted.inner).max()
+
+
+@pytest.mark.parametrize("jacobian", JACOBIANS)
+def test_rows_of_a_gramian_have_it_and_the_leading_plane_first(jacobian):
+    J = JACOBIANS[jacobian]
+    G = J @ J.T
+    rows = rows_from_gramian(G)
+    assert rows.shape[0] == len(J)
+    np.testing.assert_allclose(rows @ rows.T, G, atol=1e-12)
+    # The columns are orthogonal, as long as the eigenvalues, and descend.
+    values = np.linalg.eigvalsh(G)[::-1][: rows.shape[1]]
+    np.testing.assert_allclose(rows.T @ rows, np.diag(values), atol=1e-12)
+    np.testing.assert_array_equal(rows[:, :2], leading_plane(G).gradients)
+
+
+def test_a_plane_that_shows_half():
+    # G = diag(4, 1, 1, 0): the two leading eigenvectors hold 4 + 1 of 6, and the last gradient is
+    # zero. Mean goes to a quarter of the sum: squared length 6/16, outside 1/16, a sixth.
+    rows = rows_from_gramian(np.diag([4.0, 1.0, 1.0, 0.0]))
+    (mean,) = outcomes(rows, ["Mean"])
+    plane = plane_of_directions(rows, [mean])
+    np.testing.assert_allclose(plane.outside, 1 / 6)
+    np.testing.assert_allclose(plane.outside_directions["Mean"], 1 / 6)
+    np.testing.assert_allclose(np.linalg.norm(plane.rows, axis=1)[[0, 3]], [2.0, 0.0])
+    np.testing.assert_allclose(np.linalg.norm(plane.rows), math.sqrt(5))
+    np.testing.assert_allclose(np.linalg.norm(plane.directions["Mean"]), math.sqrt(5) / 4)
+    assert plane.directions["Mean"].shape == (2,)
+
+
+def test_draws_of_a_random_method_are_all_in_the_plane():
+    G = JACOBIANS["in conflict"] @ JACOBIANS["in conflict"].T
+    rows = rows_from_gramian(G)
+    compared = compare(rows, ["PCGrad"], 0, draws=7)
+    plane = plane_of_directions(rows, compared.outcomes)
+    assert plane.directions["PCGrad"].shape == (7, 2)
+    np.testing.assert_array_equal(plane.directions["PCGrad"], compared.outcomes[0].draws[:, :2])
+    assert 0 < plane.outside_directions["PCGrad"] < 1
+
+
+def test_the_rounding_of_a_gradient_across_the_plane_is_no_side_of_the_cone():
+    rows = np.array([[2.0, 0.0, 0.0], [0.0, 1.5, 0.0], [-1e-5, 0.0, 1.0]])
+    plane = plane_of_directions(rows, ())
+    np.testing.assert_array_equal(plane.rows, [[2.0, 0.0], [0.0, 1.5], [0.0, 0.0]])
+
+
+@pytest.mark.parametrize(("m", "shape"), [(0, (0, 2)), (1, (1, 2)), (2, (2, 2))])
+def test_few_gradients_have_a_plane(m, shape):
+    rows = rows_from_gramian(np.eye(m))
+    assert rows.shape == shape
+    np.testing.assert_allclose(rows @ rows.T, np.eye(m), atol=1e-15)
+
+
+def test_gradients_that_are_all_zero_have_no_share():
+    plane = plane_of_directions(rows_from_gramian(np.zeros((3, 3))), ())
+    np.testing.assert_array_equal(plane.rows, np.zeros((3, 2)))
+    assert math.isnan(plane.outside)
+
+
+def test_single_precision_is_enough_of_a_gramian():
+    J = np.random.default_rng(4).standard_normal((6, 3))
+    G = (J @ J.T).astype(np.float32).astype(np.float64)
+    assert np.linalg.eigvalsh(G)[0] < 0
+    rows = rows_from_gramian(G)
+    np.testing.assert_allclose(rows @ rows.T, G, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "words"),
+    [
+        (np.ones((2, 3)), r"shape \(2, 3\), expected a square"),
+        (np.full((2, 2), np.nan), "expected a square one of finite numbers"),
+        (np.array([[1.0, 0.5], [0.2, 1.0]]), "not symmetric"),
+        (np.array([[1.0, 2.0], [2.0, 1.0]]), "smallest eigenvalue is -1, expected a Gramian"),
+    ],
+)
+def test_what_is_no_gramian_is_refused(matrix, words):
+    with pytest.raises(ValueError, match=words):
+        rows_from_gramian(matrix)

@@ -117,3 +117,8 @@ def test_engines_loads_no_library_of_the_app():
 def test_jdviz_itself_loads_no_library():
     loaded = loaded_by("import jdviz; assert jdviz.__version__")
     assert loaded.isdisjoint({"engines", "numpy", "pandas", "plotly", "streamlit", "torch"})
+
+
+def test_the_recorder_and_what_reads_runs_back_load_no_library_of_the_app():
+    loaded = loaded_by("from jdviz import Recorder, load_run")
+    assert loaded.isdisjoint({"pandas", "plotly", "sklearn", "streamlit"})

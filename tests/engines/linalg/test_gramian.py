@@ -107,3 +107,24 @@ def test_semidefinite_is_returned_as_it_is() -> None:
 def test_grossly_indefinite_is_refused() -> None:
     with pytest.raises(ValueError, match="positive semidefinite"):
         nearest_psd(np.array([[1.0, 5.0], [5.0, 1.0]]))
+
+
+def test_gradients_whose_squares_underflowed_are_taken_for_zero() -> None:
+    # In float32 the square of 2e-23 is 0 and that of 3e-23 the smallest number there is, 1.4e-45.
+    long = np.full(1000, 1.0, dtype=np.float32)
+    short = np.full(1000, 3e-23, dtype=np.float32)
+    short[1:] = 2e-23
+    matrix = np.stack([long, short, -2 * long])
+    gramian = (matrix @ matrix.T).astype(np.float64)
+    assert 0.0 < gramian[1, 1] < 1e-44 < 1e-21 < gramian[0, 1]
+    cosines, norms = unit_diagonal(gramian)
+    np.testing.assert_allclose(norms, np.sqrt(1000) * np.array([1.0, 0.0, 2.0]), rtol=1e-7)
+    np.testing.assert_allclose(cosines, [[1, 0, -1], [0, 0, 0], [-1, 0, 1]], atol=1e-7)
+    assert np.isfinite(nearest_psd(cosines)).all()
+
+
+def test_short_gradients_with_all_their_digits_stay() -> None:
+    matrix = np.array([[1.0, 0.0], [1e-60, -1e-60]])
+    cosines, norms = unit_diagonal(matrix @ matrix.T)
+    np.testing.assert_allclose(norms, [1.0, np.sqrt(2) * 1e-60])
+    np.testing.assert_allclose(cosines, [[1, np.sqrt(0.5)], [np.sqrt(0.5), 1]])

@@ -1,14 +1,14 @@
 """Data for the figures' tests, and every figure with its caption by name."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from jdviz import figures
 from jdviz.conflict import update_plane
-from jdviz.figures.theme import Theme
 from tests.jdviz.figures import lab
+from tests.jdviz.figures.case import Case
+from tests.jdviz.figures.watched import watched_cases
 
 
 def names(m: int) -> list[str]:
@@ -23,14 +23,7 @@ def losses(k: int, m: int) -> np.ndarray:
     return np.random.default_rng(1).uniform(0.1, 2.0, size=(k, m))
 
 
-@dataclass(frozen=True)
-class Case:
-    """One figure: how it is built in a theme, and its caption."""
-
-    build: Callable[[Theme], figures.Figure]
-    caption: Callable[[], str]
-
-
+@cache
 def cases(m: int, k: int = 12, seed: int = 0) -> dict[str, Case]:
     """Every figure of m objectives, as at one tick of a run."""
     rows = jacobian(m, seed)
@@ -44,7 +37,7 @@ def cases(m: int, k: int = 12, seed: int = 0) -> dict[str, Case]:
     fused, _, autojac, plain = measured
     assert comparison.times is not None
     times, failures = comparison.times, comparison.failures
-    return {
+    trained = {
         "loss": Case(
             lambda t: figures.loss_history(steps, history, labels, theme=t),
             lambda: figures.loss_caption(steps, history, labels),
@@ -101,3 +94,4 @@ def cases(m: int, k: int = 12, seed: int = 0) -> dict[str, Case]:
             lambda t: figures.fit_bars(lab.fits(), t), lambda: figures.fit_caption(lab.fits())
         ),
     }
+    return trained | watched_cases(m, k, seed, labels)

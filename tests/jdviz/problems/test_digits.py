@@ -39,14 +39,50 @@ def test_parity_is_the_second_task() -> None:
     problem = PROBLEMS["digits_two_tasks"]
     model = problem.make_model("small", seed=0)
     batch = problem.batch(problem.load(seed=0), 0, 64, seed=0)
-    images, digits = batch.tensors
+    images, answers = batch.tensors
     with torch.no_grad():
         _, parity = model(images)
         by_hand = -torch.stack(
-            [row.log_softmax(0)[digit % 2] for row, digit in zip(parity, digits, strict=True)]
+            [
+                row.log_softmax(0)[digit % 2]
+                for row, digit in zip(parity, answers[:, 0], strict=True)
+            ]
         ).mean()
         losses = problem.losses(model, batch)
     torch.testing.assert_close(losses[1], by_hand)
+
+
+@pytest.mark.parametrize("key", ["digits_mlp", "digits_cnn"])
+def test_the_dial_gives_a_share_of_the_images_a_wrong_digit(key: str) -> None:
+    problem, right = PROBLEMS[key], load_images()
+    assert torch.equal(problem.load(4, 0.0).targets, right.targets)
+    before = right.targets
+    # Nine in ten of 1,797 images at 1: 1617.3, rounded; 485.19 and 970.38 below.
+    for conflict, count in ((0.3, 485), (0.6, 970), (1.0, 1617)):
+        data = problem.load(4, conflict)
+        assert torch.equal(data.inputs, right.inputs)
+        assert int((data.targets != right.targets).sum()) == count
+        # Turned up, the dial adds wrong digits and keeps those that are there.
+        kept = before != right.targets
+        assert torch.equal(data.targets[kept], before[kept])
+        before = data.targets
+    shifts = (before - right.targets) % 10
+    counts = torch.bincount(shifts[shifts > 0], minlength=10)[1:]
+    # 1,617 draws among nine: 179.7 of each is expected, with a standard deviation of 12.6.
+    assert counts.min() > 129
+    assert counts.max() < 231
+    assert torch.equal(problem.load(4, 1.0).targets, before)
+    assert not torch.equal(problem.load(5, 1.0).targets, before)
+    assert load_images().targets[:10].tolist() == list(range(10))
+
+
+def test_the_dial_inverts_a_share_of_the_second_answers() -> None:
+    problem, right = PROBLEMS["digits_two_tasks"], load_images().targets
+    for conflict, count in ((0.0, 0), (0.5, 449), (1.0, 898)):
+        targets = problem.load(4, conflict).targets
+        assert torch.equal(targets[:, 0], right)
+        assert int((targets[:, 1] != right % 2).sum()) == count
+        assert set(targets[:, 1].tolist()) == {0, 1}
 
 
 def test_tasks_have_names_and_no_other_number_of_them() -> None:

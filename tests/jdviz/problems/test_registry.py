@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from jdviz.conflict import conflict_rate
 from jdviz.problems import PROBLEMS, Problem
 from jdviz.problems.base import parameter_count
+from jdviz.training import RunConfig, train
 
 EVERY = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS.keys())
 EVERY_SIZE = pytest.mark.parametrize(
@@ -36,6 +38,39 @@ def test_record_is_consistent_with_the_data(problem: Problem) -> None:
     assert problem.default_learning_rate > 0
     assert (problem.objective_kind == "samples") == (problem.batch_dim is not None)
     assert problem.summary.endswith(".")
+
+
+@EVERY
+def test_every_problem_has_a_dial(problem: Problem) -> None:
+    assert problem.dial.endswith(".")
+    assert 0 <= problem.default_conflict <= 1
+    assert not torch.equal(problem.load(3, 0.5).targets, problem.load(3, 0.0).targets)
+    with pytest.raises(ValueError, match=r"got conflict 1\.1, expected 0 to 1"):
+        problem.load(3, 1.1)
+
+
+# Where nothing is learnt yet, images of two digits conflict whatever they are told: the rate is
+# that of the second half of a short run.
+@pytest.mark.parametrize(
+    ("key", "aggregator", "rate", "steps"),
+    [
+        ("digits_mlp", "Mean", 0.1, 120),
+        ("digits_cnn", "UPGrad", 0.1, 80),
+        ("digits_two_tasks", "Mean", 0.1, 80),
+        ("conflict_regression", "Mean", 0.1, 60),
+    ],
+)
+def test_gradients_conflict_more_often_as_the_dial_goes_up(
+    key: str, aggregator: str, rate: float, steps: int
+) -> None:
+    rates = []
+    for conflict in (0.0, 0.5, 1.0):
+        config = RunConfig(
+            key, "small", 32, "sgd", rate, "autogram", aggregator, 0, steps, conflict
+        )
+        late = list(train(config))[steps // 2 :]
+        rates.append(np.mean([conflict_rate(record.gramian) for record in late]))
+    assert rates[0] + 0.05 < rates[1] < rates[2] - 0.02
 
 
 @EVERY

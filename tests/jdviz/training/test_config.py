@@ -51,10 +51,14 @@ def test_the_defaults_of_every_problem_pass(key: str) -> None:
         ({"batch_size": 512}, "would make 512 objectives at every step .* at most 256"),
         ({"batch_size": 0}, "Batch 0 holds no sample; choose from 1 to 256"),
         ({"optimizer": "lion"}, "no optimizer 'lion'; choose one of sgd, momentum, adam"),
-        ({"engine": "autograd"}, "no engine 'autograd'; choose one of autogram, autojac"),
+        ({"engine": "autograd"}, "no engine 'autograd'; choose one of autogram, autojac, both"),
         ({"aggregator": "Best"}, "no aggregator 'Best'; choose one of .*UPGrad"),
         (
             {"aggregator": "GradDrop"},
+            "GradDrop works on the Jacobian, which autogram does not build; .* engine autojac",
+        ),
+        (
+            {"aggregator": "GradDrop", "engine": "both"},
             "GradDrop works on the Jacobian, which autogram does not build; .* engine autojac",
         ),
         ({"aggregator": "MoDo"}, "MoDo wants two independent batches .*; choose one of UPGrad, "),

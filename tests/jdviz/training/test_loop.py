@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import jdviz.training
+import jdviz.training.updates
 from jdviz.problems import PROBLEMS
 from jdviz.training import (
     ConfigError,
@@ -26,7 +27,7 @@ from jdviz.training import (
     trainable_methods,
     warm_up,
 )
-from jdviz.training.loop import Trainer
+from jdviz.training.loop import SHARES_EVERY, Trainer
 
 BASE = RunConfig(
     problem="digits_mlp",
@@ -132,6 +133,66 @@ def test_both_engines_give_the_same_run(problem: str, optimizer: str, aggregator
             assert np.abs(x - y).max() <= TOLERANCE * np.abs(x).max(), (one.step, name)
 
 
+@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_lockstep_is_the_run_of_autogram_and_measures_autojac(problem: str, optimizer: str) -> None:
+    config = replace(BASE, problem=problem, optimizer=optimizer, learning_rate=0.01)
+    alone, together = train(config), train(replace(config, engine="both"))
+    for one, other in zip(alone, together, strict=True):
+        for x, y in zip(arrays(one), arrays(other), strict=True):
+            np.testing.assert_array_equal(x, y)
+        assert one.scalars == {}
+        assert list(other.scalars) == ["gramian difference", "gradient difference", "rounding"]
+        # 2 to the power of -23 is the distance of neighbouring float32 numbers at 1.
+        assert other.scalars["rounding"] == 2.0**-23
+        assert 0 < other.scalars["gramian difference"] <= 1e-5
+        assert 0 < other.scalars["gradient difference"] <= 1e-5
+
+
+def test_differences_are_relative_to_autojac(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Twice the Jacobian: its Gramian is four times as large, its weighted gradient twice.
+    original = jdviz.training.updates.autojac.jac
+    monkeypatch.setattr(
+        jdviz.training.updates.autojac,
+        "jac",
+        lambda *args, **kwargs: [2 * one for one in original(*args, **kwargs)],
+    )
+    scalars = next(train(replace(BASE, engine="both"))).scalars
+    assert scalars["gramian difference"] == pytest.approx(3 / 4, abs=1e-5)
+    assert scalars["gradient difference"] == pytest.approx(1 / 2, abs=1e-5)
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_every_engine_splits_the_same_steps_alike(problem: str) -> None:
+    config = replace(BASE, problem=problem, steps=SHARES_EVERY + 2, learning_rate=0.01)
+    owners = {
+        name.rpartition(".")[0]
+        for name, _ in PROBLEMS[problem].make_model(BASE.size, BASE.seed).named_parameters()
+    }
+    runs = [train(replace(config, engine=engine)) for engine in ("autogram", "autojac", "both")]
+    for records in zip(*runs, strict=True):
+        if records[0].step % SHARES_EVERY:
+            assert all(record.shares is None for record in records)
+            continue
+        scale = np.abs(records[0].gramian).max()
+        for record in records:
+            assert set(record.shares) == owners
+            total = sum(record.shares.values())
+            np.testing.assert_allclose(total, record.gramian, rtol=0, atol=1e-6 * scale)
+            for path, share in record.shares.items():
+                expected = records[1].shares[path]
+                np.testing.assert_allclose(share, expected, rtol=0, atol=TOLERANCE * scale)
+
+
+def test_a_method_of_the_jacobian_splits_its_gramian() -> None:
+    record = next(train(replace(BASE, engine="autojac", aggregator="GradDrop")))
+    expected = next(train(BASE))
+    scale = np.abs(expected.gramian).max()
+    assert set(record.shares) == set(expected.shares)
+    for path, share in record.shares.items():
+        np.testing.assert_allclose(share, expected.shares[path], rtol=0, atol=1e-5 * scale)
+
+
 @pytest.mark.parametrize(("aggregator", "engine"), PAIRS)
 def test_same_seed_same_run_to_the_last_bit(aggregator: str, engine: str) -> None:
     config = replace(BASE, aggregator=aggregator, engine=engine, steps=3)
@@ -183,7 +244,7 @@ def test_waiting_between_steps_does_not_count() -> None:
 
 
 def test_losses_fall() -> None:
-    records = list(train(replace(BASE, steps=60, batch_size=32)))
+    records = list(train(replace(BASE, steps=60, batch_size=32, conflict=0.0)))
     assert records[-1].losses.mean() < 0.7 * records[0].losses.mean()
 
 

@@ -37,7 +37,7 @@ def test_one_batch_is_enough_for_all_but_those_of_two() -> None:
     assert left_out == {name for name in METHODS if METHODS[name].statistic == "product"}
     for name in trainable_methods():
         alone = METHODS[name].statistic == "jacobian"
-        assert engines_for(name) == (("autojac",) if alone else ("autogram", "autojac"))
+        assert engines_for(name) == (("autojac",) if alone else ("autogram", "autojac", "both"))
 
 
 @pytest.mark.parametrize("problem", ["conflict_regression", "digits_mlp"])
@@ -154,6 +154,7 @@ def test_every_method_learns_at_the_suggested_rate(aggregator: str) -> None:
         learning_rate=rate,
         batch_size=32,
         steps=60,
+        conflict=0.0,
     )
     records = list(train(config))
     share = SLOW.get(aggregator, 0.8)

@@ -35,4 +35,7 @@ def test_fields_are_those_that_the_run_store_writes() -> None:
         "sample_ids",
         "elapsed_s",
         "peak_bytes",
+        "shares",
+        "scalars",
+        "kept_ids",
     ]

@@ -1,0 +1,90 @@
+"""Start, stop, reload, close, again and again: does the server stay as it was?"""
+
+import re
+import subprocess
+import time
+from dataclasses import dataclass
+
+from playwright.sync_api import Browser, expect
+
+from benchmarks.serving import Server
+from benchmarks.visitors import visit
+from jdviz.profiling import MeasurementError
+
+WAIT_MS = 60_000
+SETTLED = 50  # by then everything that is loaded once is loaded
+
+
+@dataclass(frozen=True)
+class Soak:
+    """What the cycles left behind.
+
+    Attributes:
+        cycles: How many there were.
+        seconds: How long they took.
+        memory_bytes: Resident memory of the server after each cycle.
+        processes: The server's child processes at the end, once the last visitor was gone.
+    """
+
+    cycles: int
+    seconds: float
+    memory_bytes: list[int]
+    processes: int
+
+    @property
+    def growth(self) -> float:
+        """Memory at the end ÷ memory once settled, the median of ten cycles each."""
+        settled = sorted(self.memory_bytes[SETTLED - 10 : SETTLED])[5]
+        return sorted(self.memory_bytes[-10:])[5] / settled
+
+
+def measure_soak(browser: Browser, server: Server, cycles: int) -> Soak:
+    """Visit the Train page many times, each time with a run that is stopped.
+
+    Args:
+        browser: Drives the visitors, one after the other.
+        server: Running.
+        cycles: How many visits, more than 60.
+
+    Returns:
+        What was left.
+
+    Raises:
+        MeasurementError: Fewer cycles than say anything.
+    """
+    if cycles <= SETTLED + 10:
+        raise MeasurementError(
+            f"got {cycles} cycles, expected more than {SETTLED + 10}; the first {SETTLED} settle."
+        )
+    memory_bytes = []
+    began_s = time.monotonic()
+    for _ in range(cycles):
+        with visit(browser) as page:
+            page.goto(f"{server.url}/train?t_steps=5000&t_pace=calm")
+            page.locator(".st-key-start button").click(timeout=WAIT_MS)
+            standing = page.get_by_text(
+                re.compile(r"Step [\d,]+ of|Starting a worker|in the queue")
+            )
+            standing.first.wait_for(timeout=WAIT_MS)
+            page.locator(".st-key-stop button:enabled").click(timeout=WAIT_MS)
+            expect(page.get_by_text(re.compile("stopped")).first).to_be_visible(timeout=WAIT_MS)
+            page.reload()
+            page.locator("h1").first.wait_for(timeout=WAIT_MS)
+        memory_bytes.append(_resident_bytes(server.process.pid))
+    seconds = time.monotonic() - began_s
+    time.sleep(15.0)  # the last visitor's session and worker end
+    return Soak(cycles, seconds, memory_bytes, _children(server.process.pid))
+
+
+def _resident_bytes(pid: int) -> int:
+    """Resident memory of a process; `ps` counts in KiB on Linux and macOS."""
+    told = subprocess.run(
+        ["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True
+    )
+    return 1024 * int(told.stdout)
+
+
+def _children(pid: int) -> int:
+    """How many child processes a process has, zombies included."""
+    told = subprocess.run(["ps", "-e", "-o", "ppid="], capture_output=True, text=True, check=True)
+    return told.stdout.split().count(str(pid))
