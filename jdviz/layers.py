@@ -4,7 +4,7 @@ The inner product of two gradients is a sum over parameters, so it is a sum over
 own them: G = Σ Gₗ, where Gₗ, shape [m, m], is the Gramian of the gradients of module l alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,9 +36,7 @@ class LayerConflict:
     least_cosines: Array
 
 
-def conflict_shares(
-    shares: Mapping[str, ArrayLike], pairs: Sequence[tuple[int, int]] | None = None
-) -> LayerConflict:
+def conflict_shares(shares: Mapping[str, ArrayLike]) -> LayerConflict:
     """Splits the conflict of a step over the modules.
 
     The parts add up exactly: `conflict` to the sum of the negative entries of G = Σ shares above
@@ -46,15 +44,13 @@ def conflict_shares(
 
     Args:
         shares: Path of every module to its share of the Gramian, shape [m, m].
-        pairs: Only these pairs of objectives; None for all. The rates and cosines are of them too.
 
     Raises:
-        ValueError: If a share is not square, they differ in shape, or a pair is not one of two
-            different objectives.
+        ValueError: If a share is not square, or they differ in shape.
     """
     matrices = _matrices(shares)
     m = len(matrices[0]) if matrices else 0
-    rows, columns = np.triu_indices(m, k=1) if pairs is None else _chosen(pairs, m)
+    rows, columns = np.triu_indices(m, k=1)
     parts = np.array([matrix[rows, columns] for matrix in matrices])
     parts = parts.reshape(len(matrices), len(rows))
     whole = parts.sum(axis=0)
@@ -98,16 +94,6 @@ def _matrices(shares: Mapping[str, ArrayLike]) -> list[Array]:
                 "that of the first module."
             )
     return matrices
-
-
-def _chosen(pairs: Sequence[tuple[int, int]], m: int) -> tuple[Places, Places]:
-    places = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-    rows, columns = places[:, 0], places[:, 1]
-    if (rows == columns).any() or (places < 0).any() or (places >= m).any():
-        raise ValueError(
-            f"got pairs {list(pairs)}, expected two different places from 0 to {m - 1} in each."
-        )
-    return rows, columns
 
 
 def _known_cosines(matrix: Array, rows: Places, columns: Places) -> Array:

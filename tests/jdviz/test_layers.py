@@ -36,14 +36,6 @@ def test_parts_add_up_to_the_gramian(seed: int) -> None:
         assert sum(pair_shares(shares, i, j).values()) == pytest.approx(whole[i, j], rel=1e-12)
 
 
-def test_of_some_pairs_alone() -> None:
-    found = conflict_shares(split(), pairs=[(0, 2), (2, 1)])
-    np.testing.assert_allclose(found.conflict, [-1.0, 0.5])
-    np.testing.assert_allclose(found.agreement, [1.0, 1.0])
-    np.testing.assert_allclose(found.rates, [0.5, 0.0])
-    assert np.isnan(conflict_shares(split(), pairs=[]).rates).all()
-
-
 def test_nothing_split() -> None:
     found = conflict_shares({})
     assert found.paths == ()
@@ -59,6 +51,3 @@ def test_what_does_not_fit_is_refused() -> None:
     for pair in ((0, 3), (-1, 0)):
         with pytest.raises(ValueError, match="expected places from 0 to 2"):
             pair_shares(split(), *pair)
-    for pairs in ([(0, 0)], [(0, 3)], [(-1, 1)]):
-        with pytest.raises(ValueError, match="two different places from 0 to 2"):
-            conflict_shares(split(), pairs)
