@@ -221,15 +221,18 @@ class WorkerPool:
             job = self._jobs.get(run_id)
             if job is None or job.final:
                 return
-            if job.worker is not None:
+            if job.worker is not None and job.worker.ready:
                 job.worker.send({"command": name})
                 return
             if name != "stop":
-                job.early.append(name)  # for when its turn comes
+                job.early.append(name)  # for when it begins
                 return
-            if job not in self._queue:
+            if job.worker is not None:
+                self._take_back(job, job.worker)
+            elif job in self._queue:
+                self._queue.remove(job)
+            else:
                 return  # its worker has just ended and settles it
-            self._queue.remove(job)
         self._settle(job, "stopped", "")
 
     def set_pace(self, run_id: str, pace: float) -> None:
@@ -239,7 +242,7 @@ class WorkerPool:
             if job is None or job.final:
                 return
             job.pace = pace
-            if job.worker is not None:
+            if job.worker is not None and job.worker.ready:
                 job.worker.send({"pace": pace})
 
     def state(self, run_id: str) -> RunState | None:
@@ -315,15 +318,16 @@ class WorkerPool:
         self.release(owner)
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """End every worker, and say of runs that had none yet that they were interrupted."""
+        """End every worker, and say of runs that no one had begun that they were interrupted."""
         with self._lock:
             self._closed = True
             workers = [job.worker for job in self._jobs.values() if job.worker is not None]
             workers += [self._spare] if self._spare is not None else []
-            queued = list(self._queue)
+            waiting = list(self._queue)
+            waiting += [job for job in self._jobs.values() if job.worker and not job.worker.ready]
             self._queue.clear()
             self._spare = None
-        for job in queued:
+        for job in waiting:
             self._settle(job, "interrupted", "The server was closed before its turn came.")
         for worker in workers:
             worker.close()
@@ -339,7 +343,9 @@ class WorkerPool:
                 worker = self._spare or self._new_process()
                 self._spare = None
                 self._hand_over(self._queue.popleft(), worker)
-            if self._warm and self._spare is None:
+            # Not beside one that a visitor waits for: two that load torch at once take twice as long.
+            loading = any(job.worker and not job.worker.ready for job in self._jobs.values())
+            if self._warm and self._spare is None and not loading:
                 self._spare = self._new_process()
         except OSError as error:
             # No process can be started now; those that wait are told, the others go on.
@@ -349,7 +355,25 @@ class WorkerPool:
             self._queue.clear()
 
     def _hand_over(self, job: _Job, worker: WorkerProcess) -> None:
+        """Give a run to a worker; one that still loads torch is told of it when it is ready."""
         job.worker = worker
+        if worker.ready:
+            self._tell(job, worker)
+
+    def _take_back(self, job: _Job, worker: WorkerProcess) -> None:
+        """Take a run from a worker that was not told of it yet, and which goes on as the spare.
+
+        Whoever starts and stops again and again would otherwise wait each time until a process had
+        loaded torch for a run that was over. Call with the lock held.
+        """
+        job.worker = None
+        if self._warm and self._spare is None and not self._closed:
+            self._spare = worker
+        else:
+            worker.kill()
+        self._fill()
+
+    def _tell(self, job: _Job, worker: WorkerProcess) -> None:
         worker.send(
             {
                 "run": job.run_id,
@@ -364,7 +388,16 @@ class WorkerPool:
             worker.send({"command": name})
 
     def _new_process(self) -> WorkerProcess:
-        return WorkerProcess(on_status=self._said, on_end=self._ended)
+        return WorkerProcess(on_ready=self._ready, on_status=self._said, on_end=self._ended)
+
+    def _ready(self, worker: WorkerProcess) -> None:
+        """A worker has loaded torch."""
+        with self._lock:
+            worker.ready = True
+            job = self._job_of(worker)
+            if job is not None:
+                self._tell(job, worker)
+                self._fill()
 
     def _job_of(self, worker: WorkerProcess) -> _Job | None:
         """The run that a worker has; call with the lock held."""

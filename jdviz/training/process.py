@@ -14,8 +14,13 @@ class WorkerProcess:
     """A worker process and the thread that reads its events.
 
     Args:
+        on_ready: Called in that thread with this object once torch is loaded.
         on_status: Called in that thread with this object, a status and its message.
         on_end: Called in that thread with this object and the exit status, once.
+
+    Attributes:
+        ready: Whether it takes a job at once. For the owner to set in `on_ready`, under the lock
+            that its commands are sent under.
 
     Raises:
         OSError: If no process can be started.
@@ -23,6 +28,7 @@ class WorkerProcess:
 
     def __init__(
         self,
+        on_ready: Callable[["WorkerProcess"], None],
         on_status: Callable[["WorkerProcess", str, str], None],
         on_end: Callable[["WorkerProcess", int], None],
     ) -> None:
@@ -37,6 +43,8 @@ class WorkerProcess:
             env=child_environment(threads=1),
             start_new_session=True,
         )
+        self.ready = False
+        self._on_ready = on_ready
         self._on_status = on_status
         self._on_end = on_end
         threading.Thread(target=self._read, daemon=True).start()
@@ -59,6 +67,10 @@ class WorkerProcess:
             except OSError:
                 # The pipe is already broken: the worker has ended by itself.
                 return
+
+    def kill(self) -> None:
+        """End the process at once, as one that has nothing to lose may be."""
+        self.popen.kill()
 
     def join(self, timeout_s: float) -> None:
         """Wait for the process to end; after `timeout_s` seconds kill it."""
@@ -86,5 +98,7 @@ class WorkerProcess:
         except ValueError:
             # A worker killed in the middle of a line; its end is noticed by itself.
             return
-        if event["event"] == "status":
+        if event["event"] == "ready":
+            self._on_ready(self)
+        elif event["event"] == "status":
             self._on_status(self, event["status"], event["message"])

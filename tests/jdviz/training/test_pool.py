@@ -118,6 +118,39 @@ def test_a_command_to_a_queued_run_is_kept(pool, store):
     assert status(pool, second) == "paused"
 
 
+def test_a_run_stopped_before_its_worker_is_ready_leaves_it_as_the_spare(store):
+    pool = WorkerPool(store, max_workers=1)
+    with pool._lock:
+        # Under the lock nobody hears that torch is loaded.
+        spare = pool._spare
+        first = pool.start(ENDLESS, owner="a")
+        pool.command(first, "step")
+        queued = pool.start(SHORT, owner="b")
+        # No other is loaded beside the one that somebody waits for.
+        assert [pool._jobs[first].worker, spare.ready, pool._spare] == [spare, False, None]
+        pool.command(first, "stop")
+        assert [status(pool, first), pool._jobs[queued].worker] == ["stopped", spare]
+        pool.command(queued, "stop")
+        assert pool._spare is spare
+        third = pool.start(SHORT, owner="c")
+        pool.set_pace(third, 500.0)  # as a page does that is drawn before its run has begun
+        assert pool._jobs[third].worker is spare
+    wait_for(pool, third, "finished")
+    assert [store.run(run).status for run in (first, queued)] == ["stopped", "stopped"]
+    assert [store.run(run).steps for run in (first, queued)] == [0, 0]
+    assert pool._spare is not spare
+    pool.close()
+
+
+def test_closing_before_a_worker_is_ready_says_so(store):
+    pool = WorkerPool(store, max_workers=1)
+    with pool._lock:
+        run_id = pool.start(ENDLESS, owner="a")
+        pool.close()
+    assert pool.state(run_id).message == "The server was closed before its turn came."
+    assert store.run(run_id).status == "interrupted"
+
+
 def test_a_second_start_ends_the_visitors_first_run(pool):
     first = pool.start(ENDLESS, owner="a")
     wait_for(pool, first, "running")
@@ -265,7 +298,8 @@ def test_no_worker_outlives_its_server(store, end):
         "from jdviz.training.pool import WorkerPool;"
         "from tests.jdviz.training.test_pool import ENDLESS;"
         "pool = WorkerPool(RunStore(Path(sys.argv[1])), 2);"
-        "run = pool.start(ENDLESS, owner='a');"
+        "run = pool.start(ENDLESS, owner='a');\n"
+        "while pool._spare is None: time.sleep(0.01)\n"
         "print(pool._jobs[run].worker.popen.pid, pool._spare.popen.pid, flush=True);"
         "time.sleep(60)"
     )
