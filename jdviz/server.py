@@ -18,8 +18,8 @@ from jdviz.arguments import Arguments, is_loopback, parse
 from jdviz.problems import ProblemError, choose, own_paths
 from jdviz.profiling.lab import Lab
 from jdviz.runs import FINAL_STATUSES, Run, RunStore, StoreError, data_folder
-from jdviz.training.limits import RunLimits
-from jdviz.training.pool import WorkerPool, default_workers
+from jdviz.training.limits import RunLimits, default_workers
+from jdviz.training.pool import WorkerPool
 
 # A dropped connection often comes back, a reload too; a closed tab does not. As long as Streamlit
 # keeps the session (server.disconnectedSessionTTL), so that one does not outlive the other.

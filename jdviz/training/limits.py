@@ -1,5 +1,7 @@
 """What a run may take, as whoever starts the server decides."""
 
+import os
+import re
 from dataclasses import dataclass
 
 from jdviz.training.config import ConfigError, RunConfig
@@ -60,3 +62,22 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.3g} s"
     minutes = f"{seconds / 60:.3g}"
     return "1 minute" if minutes == "1" else f"{minutes} minutes"
+
+
+def default_workers() -> int:
+    """How many runs train at once: `JDVIZ_WORKERS`, else one for each core.
+
+    Raises:
+        ConfigError: If `JDVIZ_WORKERS` is not a whole number of at least 1.
+    """
+    named = os.environ.get("JDVIZ_WORKERS", "")
+    if not named:
+        # A container may be given fewer cores than the machine has.
+        allowed = getattr(os, "sched_getaffinity", None)
+        return len(allowed(0)) if allowed else os.cpu_count() or 1
+    if not re.fullmatch("[0-9]+", named) or int(named) < 1:
+        raise ConfigError(
+            f"JDVIZ_WORKERS is {named!r} and must be a whole number of at least 1; "
+            "unset it to use one worker for each core."
+        )
+    return int(named)

@@ -5,8 +5,6 @@ warm, torch loaded, so that Start does not wait for an import. The pool knows ea
 visitor's session, and ends the runs when that session is gone.
 """
 
-import os
-import re
 import threading
 import uuid
 from collections import deque
@@ -15,31 +13,12 @@ from dataclasses import dataclass, field
 
 from jdviz.problems import find_problem
 from jdviz.runs import FINAL_STATUSES, RunStore, StoreError
-from jdviz.training.config import ConfigError, RunConfig
+from jdviz.training.config import RunConfig
 from jdviz.training.limits import RunLimits
 from jdviz.training.process import WorkerProcess
 
 # Ended runs that the pool still knows; the store knows them all.
 REMEMBERED = 200
-
-
-def default_workers() -> int:
-    """How many runs train at once: `JDVIZ_WORKERS`, else one for each core.
-
-    Raises:
-        ConfigError: If `JDVIZ_WORKERS` is not a whole number of at least 1.
-    """
-    named = os.environ.get("JDVIZ_WORKERS", "")
-    if not named:
-        # A container may be given fewer cores than the machine has.
-        allowed = getattr(os, "sched_getaffinity", None)
-        return len(allowed(0)) if allowed else os.cpu_count() or 1
-    if not re.fullmatch("[0-9]+", named) or int(named) < 1:
-        raise ConfigError(
-            f"JDVIZ_WORKERS is {named!r} and must be a whole number of at least 1; "
-            "unset it to use one worker for each core."
-        )
-    return int(named)
 
 
 @dataclass(frozen=True)
@@ -343,7 +322,7 @@ class WorkerPool:
                 worker = self._spare or self._new_process()
                 self._spare = None
                 self._hand_over(self._queue.popleft(), worker)
-            # Not beside one that a visitor waits for: two that load torch at once take twice as long.
+            # Not beside one that a visitor waits for: two that load at once take twice as long.
             loading = any(job.worker and not job.worker.ready for job in self._jobs.values())
             if self._warm and self._spare is None and not loading:
                 self._spare = self._new_process()

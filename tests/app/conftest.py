@@ -1,7 +1,9 @@
 """A server of the app for browser tests, and one without a browser, each with data of its own."""
 
+from contextlib import suppress
+
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Error, expect, sync_playwright
 
 from benchmarks.serving import Server
 from jdviz import server as app_server
@@ -44,6 +46,19 @@ def server(tmp_path_factory):
     require_chromium()
     with Server(tmp_path_factory.mktemp("data")) as started:
         yield started
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Add to a failure what the browser showed, and the end of what its server said."""
+    report = yield
+    opened, started = (item.funcargs.get(name) for name in ("page", "server"))
+    if report.when == "call" and report.failed and opened is not None and started is not None:
+        with suppress(Error):
+            report.sections.append(("page", f"{opened.url}\n{opened.inner_text('body')}"))
+        said = (started.data / "server.log").read_text("utf-8", "replace")
+        report.sections.append(("server", said[-4000:]))
+    return report
 
 
 @pytest.fixture

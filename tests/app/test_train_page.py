@@ -309,9 +309,7 @@ def test_waiting_runs_say_their_place_and_all_take_commands():
         f"**Mean** · {waiting} 2 of 2 in the queue",
     ]
     app.button(key="stop").click().run()
-    wait_until(
-        lambda: all(run.status in FINAL_STATUSES for run in store.runs()), "the end", timeout_s=60
-    )
+    wait_until(lambda: all(run.status in FINAL_STATUSES for run in store.runs()), "the end")
     assert {run.status for run in store.runs()} == {"stopped"}
 
 

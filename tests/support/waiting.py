@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
     """Return once `condition` holds; raise with `what` was awaited when it takes too long."""
     end_s = time.monotonic() + timeout_s
     while not condition():

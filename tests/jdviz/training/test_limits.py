@@ -1,10 +1,12 @@
 """What whoever starts the server lets a run take."""
 
+import os
 from dataclasses import replace
 
 import pytest
 
 from jdviz.training import ConfigError, RunLimits
+from jdviz.training.limits import default_workers
 from tests.jdviz.training.test_config import GOOD
 
 
@@ -36,3 +38,14 @@ def test_the_time_that_was_up_is_named(seconds: float, words: str) -> None:
         f"The run was stopped after {words} of training, the limit set by whoever started this "
         "server; the steps recorded until then are kept."
     )
+
+
+def test_number_of_workers_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JDVIZ_WORKERS", raising=False)
+    assert default_workers() == len(os.sched_getaffinity(0))
+    monkeypatch.setenv("JDVIZ_WORKERS", "3")
+    assert default_workers() == 3
+    for wrong in ("0", "-1", "many", "1.5", "²"):
+        monkeypatch.setenv("JDVIZ_WORKERS", wrong)
+        with pytest.raises(ConfigError, match="whole number of at least 1"):
+            default_workers()

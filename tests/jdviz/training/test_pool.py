@@ -10,7 +10,7 @@ import pytest
 
 from jdviz.runs import RunStore
 from jdviz.training import ConfigError, RunConfig, train
-from jdviz.training.pool import WorkerPool, default_workers
+from jdviz.training.pool import WorkerPool
 from tests.support.waiting import wait_until
 
 ENDLESS = RunConfig(
@@ -314,14 +314,3 @@ def test_no_worker_outlives_its_server(store, end):
     server.wait(30)
     server.stdout.close()
     wait_until(lambda: all(gone(pid) for pid in pids), "the workers to end", timeout_s=10)
-
-
-def test_number_of_workers_follows_the_environment(monkeypatch):
-    monkeypatch.delenv("JDVIZ_WORKERS", raising=False)
-    assert default_workers() == len(os.sched_getaffinity(0))
-    monkeypatch.setenv("JDVIZ_WORKERS", "3")
-    assert default_workers() == 3
-    for wrong in ("0", "-1", "many", "1.5", "²"):
-        monkeypatch.setenv("JDVIZ_WORKERS", wrong)
-        with pytest.raises(ConfigError, match="whole number of at least 1"):
-            default_workers()
