@@ -22,9 +22,12 @@ class Notes:
 
     def __init__(
         self,
+        on_ready: Callable[["Notes"], None],
         on_status: Callable[["Notes", str, str], None],
         on_end: Callable[["Notes", int], None],
     ) -> None:
+        # It has nothing to load.
+        self.ready = True
         self.on_status, self.on_end = on_status, on_end
         self.sent: list[dict[str, Any]] = []
         self.made.append(self)
