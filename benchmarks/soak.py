@@ -2,16 +2,17 @@
 
 import re
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 
 from playwright.sync_api import Browser, expect
 
 from benchmarks.serving import Server
-from benchmarks.visitors import visit
 from jdviz.profiling import MeasurementError
 
 WAIT_MS = 60_000
+TOLD_EVERY = 10
 SETTLED = 50  # by then everything that is loaded once is loaded
 
 
@@ -42,7 +43,7 @@ def measure_soak(browser: Browser, server: Server, cycles: int) -> Soak:
     """Visit the Train page many times, each time with a run that is stopped.
 
     Args:
-        browser: Drives the visitors, one after the other.
+        browser: Drives the visitors, one after the other; a Chromium.
         server: Running.
         cycles: How many visits, more than 60.
 
@@ -58,19 +59,32 @@ def measure_soak(browser: Browser, server: Server, cycles: int) -> Soak:
         )
     memory_bytes = []
     began_s = time.monotonic()
-    for _ in range(cycles):
-        with visit(browser) as page:
-            page.goto(f"{server.url}/train?t_steps=5000&t_pace=calm")
-            page.locator(".st-key-start button").click(timeout=WAIT_MS)
-            standing = page.get_by_text(
-                re.compile(r"Step [\d,]+ of|Starting a worker|in the queue")
-            )
-            standing.first.wait_for(timeout=WAIT_MS)
-            page.locator(".st-key-stop button:enabled").click(timeout=WAIT_MS)
-            expect(page.get_by_text(re.compile("stopped")).first).to_be_visible(timeout=WAIT_MS)
-            page.reload()
-            page.locator("h1").first.wait_for(timeout=WAIT_MS)
+    # One browser whose tabs come and go. Drawing is left out: it takes time in the browser
+    # alone, and what is looked at here is the server.
+    context = browser.new_context(viewport={"width": 1366, "height": 768})
+    for count in range(1, cycles + 1):
+        page = context.new_page()
+        page.set_default_timeout(WAIT_MS)
+        protocol = context.new_cdp_session(page)
+        protocol.send("Network.enable")
+        protocol.send("Network.setBlockedURLs", {"urls": ["*plotly*"]})
+        page.goto(f"{server.url}/train?t_steps=5000&t_pace=calm", wait_until="commit")
+        page.locator(".st-key-start button").click()
+        standing = page.get_by_text(re.compile(r"Step [\d,]+ of|Starting a worker|in the queue"))
+        standing.first.wait_for()
+        page.locator(".st-key-stop button:enabled").click()
+        expect(page.get_by_text(re.compile("stopped")).first).to_be_visible(timeout=WAIT_MS)
+        page.reload(wait_until="commit")
+        page.locator("h1").first.wait_for()
+        page.close()
         memory_bytes.append(_resident_bytes(server.process.pid))
+        if count % TOLD_EVERY == 0:
+            # A soak that is cut off has told how far it came.
+            sys.stderr.write(
+                f"visit {count} of {cycles}: {time.monotonic() - began_s:.0f} s, "
+                f"{memory_bytes[-1] / 2**20:.0f} MiB\n"
+            )
+    context.close()
     seconds = time.monotonic() - began_s
     time.sleep(15.0)  # the last visitor's session and worker end
     return Soak(cycles, seconds, memory_bytes, _children(server.process.pid))
