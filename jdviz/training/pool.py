@@ -346,7 +346,7 @@ class WorkerPool:
         loaded torch for a run that was over. Call with the lock held.
         """
         job.worker = None
-        if self._warm and self._spare is None and not self._closed:
+        if self._warm and self._spare is None and not self._closed and worker.alive:
             self._spare = worker
         else:
             worker.kill()

@@ -68,6 +68,11 @@ class WorkerProcess:
                 # The pipe is already broken: the worker has ended by itself.
                 return
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs; False already when `on_end` is called."""
+        return self.popen.poll() is None
+
     def kill(self) -> None:
         """End the process at once, as one that has nothing to lose may be."""
         self.popen.kill()

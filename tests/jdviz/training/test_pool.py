@@ -142,6 +142,18 @@ def test_a_run_stopped_before_its_worker_is_ready_leaves_it_as_the_spare(store):
     pool.close()
 
 
+def test_a_worker_that_died_while_it_loaded_does_not_become_the_spare(pool):
+    with pool._lock:
+        run_id = pool.start(SHORT, owner="a")
+        worker = pool._jobs[run_id].worker
+        worker.popen.kill()
+        worker.popen.wait()
+        pool.command(run_id, "stop")
+        assert [status(pool, run_id), pool._spare is worker] == ["stopped", False]
+    again = pool.start(SHORT, owner="a")
+    wait_for(pool, again, "finished")
+
+
 def test_closing_before_a_worker_is_ready_says_so(store):
     pool = WorkerPool(store, max_workers=1)
     with pool._lock:
