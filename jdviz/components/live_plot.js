@@ -5,7 +5,11 @@ const STORE = Symbol.for("jdviz.plotly");
 const RELEASES = ["pointerup", "pointercancel", "blur"];
 const RETRY_MS = 1500;
 const RETRIES = 5;
+// How long a figure waits, drawn, for its element to come back.
+const KEEP_MS = 2000;
 const plots = new WeakMap();
+// By address and name, also those whose element has gone for the moment.
+const figures = new Map();
 
 // Where the app is served from. Its own script says so whatever proxy lies between; the server's
 // setting is the second choice.
@@ -88,19 +92,19 @@ function plotly(source, base) {
 }
 
 class LivePlot {
-  constructor(root) {
-    this.root = root.querySelector(".live-plot");
-    this.canvas = root.querySelector(".live-plot-canvas");
-    this.note = root.querySelector(".live-plot-note");
+  constructor(name) {
+    this.name = name;
+    this.parent = null;
+    this.canvas = null;
     this.wanted = null;
     this.drawn = null;
+    this.cells = null;
     this.width = 0;
     this.library = null;
     this.busy = false;
     this.gone = false;
     this.failures = 0;
     this.observer = new ResizeObserver(() => this.draw());
-    this.observer.observe(this.root);
     // A redraw would end the selection that the visitor is dragging, so it waits for the release.
     this.held = false;
     this.hold = () => {
@@ -112,8 +116,31 @@ class LivePlot {
       // After plotly.js has seen the same event.
       setTimeout(() => this.draw(), 0);
     };
-    this.canvas.addEventListener("pointerdown", this.hold, true);
     for (const name of RELEASES) window.addEventListener(name, this.release, true);
+  }
+
+  // An element that appears above a figure makes Streamlit build the figure's own element anew. It
+  // moves there with all that the visitor did to it: no flicker, no lost zoom.
+  attach(parent) {
+    clearTimeout(this.leaving);
+    this.parent = parent;
+    this.root = parent.querySelector(".live-plot");
+    this.note = parent.querySelector(".live-plot-note");
+    const canvas = parent.querySelector(".live-plot-canvas");
+    if (this.canvas) {
+      canvas.replaceWith(this.canvas);
+    } else {
+      this.canvas = canvas;
+      canvas.addEventListener("pointerdown", this.hold, true);
+    }
+    this.observer.disconnect();
+    this.observer.observe(this.root);
+    this.say(this.drawn === null ? "Loading the figure …" : "");
+  }
+
+  detach(parent) {
+    if (this.parent !== parent) return;
+    this.leaving = setTimeout(() => this.destroy(), KEEP_MS);
   }
 
   show(data) {
@@ -122,7 +149,6 @@ class LivePlot {
       this.root.setAttribute("aria-label", data.alt);
     }
     this.wanted = data;
-    if (this.drawn === null) this.say("Loading the figure …");
     this.draw();
   }
 
@@ -148,7 +174,7 @@ class LivePlot {
   }
 
   async drawOnce() {
-    const { figure, config, source, base, height } = this.wanted;
+    const { figure, config, source, base, height, cells } = this.wanted;
     let library;
     try {
       library = await plotly(source, base);
@@ -163,10 +189,20 @@ class LivePlot {
     if (width === 0) return;
     const { data, layout } = JSON.parse(figure);
     await library.react(this.canvas, data, { ...layout, width, height }, config);
+    if (this.drawn === null) this.canvas.on("plotly_click", (event) => this.clicked(event));
     this.drawn = figure;
+    this.cells = cells;
     this.width = width;
     this.failures = 0;
     this.say("");
+  }
+
+  // Told are the names that the cells had in the figure that was clicked: a newer one may be under
+  // way.
+  clicked(event) {
+    const place = event.points?.[0]?.pointIndex;
+    if (!this.cells || !Array.isArray(place)) return;
+    this.send("clicked", [this.cells[place[0]], this.cells[place[1]]]);
   }
 
   // A page that does not tick sends no other figure, so this one is tried again a few times.
@@ -195,6 +231,7 @@ class LivePlot {
 
   destroy() {
     this.gone = true;
+    if (figures.get(this.name) === this) figures.delete(this.name);
     this.observer.disconnect();
     for (const name of RELEASES) window.removeEventListener(name, this.release, true);
     if (!this.busy) this.purge();
@@ -208,15 +245,20 @@ class LivePlot {
 }
 
 export default function (component) {
-  const { parentElement, data } = component;
+  const { parentElement, data, setTriggerValue } = component;
   let plot = plots.get(parentElement);
   if (plot === undefined) {
-    plot = new LivePlot(parentElement);
+    // The same name on another page is another figure.
+    const name = `${window.location.pathname} ${data.name}`;
+    plot = figures.get(name) ?? new LivePlot(name);
+    figures.set(name, plot);
     plots.set(parentElement, plot);
+    plot.attach(parentElement);
   }
-  if (data) plot.show(data);
+  plot.send = setTriggerValue;
+  plot.show(data);
   return () => {
-    plot.destroy();
     plots.delete(parentElement);
+    plot.detach(parentElement);
   };
 }

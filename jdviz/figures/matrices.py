@@ -31,9 +31,6 @@ from jdviz.figures.words import MINUS, count, degrees, number, pair, share
 #: Up to this many objectives the cells are large enough for their numbers.
 NUMBERED_CELLS = 8
 
-#: Up to this many objectives the cells can be clicked: 4,096 of them, each with a marker.
-CLICKABLE_OBJECTIVES = 64
-
 
 def gramian_heatmap(
     G: ArrayLike,
@@ -42,7 +39,6 @@ def gramian_heatmap(
     *,
     groups: Sequence[str] | None = None,
     height: int = HEIGHT_SQUARE,
-    clickable: bool = False,
     selected: tuple[int, int] | None = None,
 ) -> Figure:
     """The inner products of the objectives' gradients, G = J Jᵀ.
@@ -57,9 +53,6 @@ def gramian_heatmap(
         groups: Group of every objective, length m, equal ones side by side; the axes then name
             the groups.
         height: Height in pixels; the matrix is as wide as it is high.
-        clickable: Whether a click on a cell selects it, where there are up to 64 objectives: the
-            point that Streamlit returns has row and column in the first two places of its
-            `customdata`. Meant for figures that change when a visitor does something.
         selected: Row and column of a pair to draw a frame around, or None.
 
     Raises:
@@ -79,7 +72,6 @@ def gramian_heatmap(
         ticks={"nticks": 7},
         hover="%{y} and %{x}: inner product %{z:.3g}<extra></extra>",
         numbers=number,
-        clickable=clickable,
         selected=selected,
     )
 
@@ -91,7 +83,6 @@ def cosine_heatmap(
     *,
     groups: Sequence[str] | None = None,
     height: int = HEIGHT_SQUARE,
-    clickable: bool = False,
     selected: tuple[int, int] | None = None,
 ) -> Figure:
     """The cosines of the objectives' gradients; a pair below zero is in conflict.
@@ -103,9 +94,6 @@ def cosine_heatmap(
         groups: Group of every objective, length m, equal ones side by side; the axes then name
             the groups.
         height: Height in pixels; the matrix is as wide as it is high.
-        clickable: Whether a click on a cell selects it, where there are up to 64 objectives: the
-            point that Streamlit returns has row and column in the first two places of its
-            `customdata`. Meant for figures that change when a visitor does something.
         selected: Row and column of a pair to draw a frame around, or None.
 
     Returns:
@@ -128,7 +116,6 @@ def cosine_heatmap(
         hover="%{y} and %{x}: cosine %{z:.2f}, %{customdata}°<extra></extra>",
         numbers=lambda cosine: f"{cosine:.2f}".replace("-", MINUS),
         customdata=_whole_degrees(values),
-        clickable=clickable,
         selected=selected,
     )
 
@@ -219,7 +206,6 @@ def _square_map(
     ticks: dict[str, Any],
     hover: str,
     numbers: Callable[[float], str],
-    clickable: bool,
     selected: tuple[int, int] | None,
     customdata: NDArray[np.uint8] | None = None,
 ) -> Figure:
@@ -262,8 +248,6 @@ def _square_map(
     traces = [cells]
     if m <= NUMBERED_CELLS:
         traces.append(_cell_numbers(values, labels, limit, theme, numbers))
-    if clickable and m <= CLICKABLE_OBJECTIVES:
-        traces.append(_cell_markers(values, labels, customdata, hover))
     return assemble(
         traces,
         base_layout(
@@ -317,33 +301,6 @@ def _cell_numbers(
             "color": [ink_on(color, theme) for color in diverging_colors(cells, limit, theme)],
         },
         hoverinfo="skip",
-        showlegend=False,
-    )
-
-
-def _cell_markers(
-    values: Array, labels: list[str], angles: NDArray[np.uint8] | None, hover: str
-) -> go.Scatter:
-    """An invisible marker on every cell, because plotly selects no cells of a heatmap.
-
-    It takes over the hover text too: it lies on top of the cell that would show it.
-    """
-    rows, columns = np.nonzero(np.isfinite(values))
-    cells = [rows, columns, small(values[rows, columns])]
-    cells += [] if angles is None else [angles[rows, columns]]
-    invisible = {"marker": {"opacity": 0}}
-    return go.Scatter(
-        x=[labels[column] for column in columns],
-        y=[labels[row] for row in rows],
-        # Lists, because a selection comes back with numbers only from those.
-        customdata=[[column.item() for column in cell] for cell in zip(*cells, strict=True)],
-        mode="markers",
-        marker={"symbol": "square", "size": 8, "opacity": 0},
-        selected=invisible,
-        unselected=invisible,
-        hovertemplate=hover.replace("%{z", "%{customdata[2]").replace(
-            "%{customdata}", "%{customdata[3]}"
-        ),
         showlegend=False,
     )
 

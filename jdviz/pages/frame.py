@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -90,16 +90,39 @@ def draw_panels(*panels: Panel) -> None:
     """
     for column, panel in zip(st.columns(len(panels), gap="medium"), panels, strict=True):
         with column:
-            st.markdown(f"**{escaped(panel.title)}**")
-            live_plot(
-                panel.figure,
-                key=f"plot-{panel.key}",
-                height=int(panel.figure.layout.height),
-                alt=f"{panel.title}. {panel.caption}",
-            )
-            if not panel.spoken_only:
-                st.caption(escaped(panel.caption))
-            draw_numbers(panel)
+            _draw_panel(panel)
+
+
+def draw_clickable(
+    panel: Panel, places: Iterable[int], on_cell: Callable[[tuple[int, int]], None]
+) -> None:
+    """Draw a square map whose cells answer to a click.
+
+    Args:
+        panel: The map.
+        places: A number for every row and column.
+        on_cell: Called with the numbers of row and column of the cell that was clicked.
+    """
+    _draw_panel(panel, cells=list(places), on_cell=on_cell)
+
+
+def _draw_panel(
+    panel: Panel,
+    cells: Sequence[int] | None = None,
+    on_cell: Callable[[tuple[int, int]], None] | None = None,
+) -> None:
+    st.markdown(f"**{escaped(panel.title)}**")
+    live_plot(
+        panel.figure,
+        key=f"plot-{panel.key}",
+        height=int(panel.figure.layout.height),
+        alt=f"{panel.title}. {panel.caption}",
+        cells=cells,
+        on_cell=on_cell,
+    )
+    if not panel.spoken_only:
+        st.caption(escaped(panel.caption))
+    draw_numbers(panel)
 
 
 def draw_numbers(panel: Panel) -> None:

@@ -1,20 +1,22 @@
 """Lens: one step of a run, pair by pair and layer by layer."""
 
-from functools import partial
-
-import numpy as np
 import streamlit as st
-from numpy.typing import NDArray
 
 from jdviz.figures import (
-    CONFIG,
     cosine_caption,
     cosine_heatmap,
     gramian_caption,
     gramian_heatmap,
 )
 from jdviz.pages.controls import check_address, escaped
-from jdviz.pages.frame import Panel, draw_numbers, draw_panels, open_page, plain_errors, theme
+from jdviz.pages.frame import (
+    Panel,
+    draw_clickable,
+    draw_panels,
+    open_page,
+    plain_errors,
+    theme,
+)
 from jdviz.pages.lens_controls import (
     SETTINGS,
     SHOWN_KEY,
@@ -26,7 +28,7 @@ from jdviz.pages.lens_controls import (
 )
 from jdviz.pages.lens_layers import draw_below, shape_panels
 from jdviz.pages.lens_pair import draw_pair, draw_pair_layers
-from jdviz.pages.lens_step import LensStep, chosen_pair, clicked_pair, lay_out, lay_out_matrix
+from jdviz.pages.lens_step import LensStep, chosen_pair, lay_out, lay_out_matrix
 from jdviz.pages.lens_upload import (
     Uploaded,
     draw_report,
@@ -45,46 +47,25 @@ REDRAW_S = 1.0
 HEIGHT = 430
 
 
-def _draw_matrix(step: LensStep, pair: tuple[int, int] | None, matrix: str, *, live: bool) -> None:
-    """Draw the matrix; a click on a cell chooses its pair, except while it changes every second."""
+def _draw_matrix(step: LensStep, pair: tuple[int, int] | None, matrix: str) -> None:
+    """Draw the matrix; a click on a cell chooses its pair."""
     draw, caption, title = (
         (cosine_heatmap, cosine_caption, "Cosines of the gradients")
         if matrix == "cosine"
         else (gramian_heatmap, gramian_caption, "Gramian G = J Jᵀ")
     )
     figure = draw(
-        step.gramian,
-        step.names,
-        theme(),
-        groups=step.groups,
-        height=HEIGHT,
-        clickable=not live,
-        selected=pair,
+        step.gramian, step.names, theme(), groups=step.groups, height=HEIGHT, selected=pair
     )
-    panel = Panel("lens-matrix", title, figure, caption(step.gramian, step.names), spoken_only=True)
-    if live:
-        draw_panels(panel)
-        return
-    st.markdown(f"**{title}**")
-    # A chart of its own for each figure: a click that the browser sends late means the cells of
-    # the figure that was clicked.
-    key = f"lens:matrix-{hash((step.names, pair))}"
-    st.plotly_chart(
-        figure,
-        key=key,
-        on_select=partial(_clicked, key, step.places),
-        selection_mode="points",
-        theme=None,
-        config=CONFIG,
-        alt=f"{title}. {panel.caption}",
+    words = caption(step.gramian, step.names)
+    draw_clickable(
+        Panel("lens-matrix", title, figure, words, spoken_only=True), step.places, _clicked
     )
-    draw_numbers(panel)
 
 
-def _clicked(key: str, places: NDArray[np.int64]) -> None:
-    """A cell was clicked; the marker over it carries its row and column."""
-    pair = clicked_pair(st.session_state[key].selection.points, places)
-    if pair is not None:
+def _clicked(pair: tuple[int, int]) -> None:
+    """A cell was clicked; the diagonal is no pair."""
+    if pair[0] != pair[1]:
         remember_pair(pair)
 
 
@@ -98,7 +79,7 @@ def _draw_step(looking: Looking, view: RunView, record: StepRecord, *, live: boo
     st.markdown(_sentence(view, record, step))
     left, right = st.columns([1.35, 1], gap="medium")
     with left:
-        _draw_matrix(step, pair, looking.matrix, live=live)
+        _draw_matrix(step, pair, looking.matrix)
     with right:
         if pair is not None:
             draw_pair(step, pair, view.problem)
@@ -180,7 +161,7 @@ def _draw_uploaded(matrix: Uploaded) -> None:
         st.markdown(escaped(cosine_caption(step.gramian, step.names)))
         left, right = st.columns([1.35, 1], gap="medium")
         with left:
-            _draw_matrix(step, pair, kind, live=False)
+            _draw_matrix(step, pair, kind)
         with right:
             if pair is not None:
                 draw_pair(step, pair, None)

@@ -1,8 +1,8 @@
 """A step as the Lens page lays it out: its objectives in order, and the pair."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,27 +122,6 @@ def chosen_pair(step: LensStep, places: tuple[int, int] | None) -> tuple[int, in
         return (0, 1) if len(values) > 1 else None
     worst = int(np.nanargmin(upper))
     return int(rows[worst]), int(columns[worst])
-
-
-def clicked_pair(
-    points: Sequence[Mapping[str, Any]], places: NDArray[np.int64]
-) -> tuple[int, int] | None:
-    """The pair that a click on the matrix means.
-
-    Args:
-        points: What the browser says was clicked; the marker over a cell carries row and column.
-        places: Place in the record of every objective, in the order of the figure, shape [m].
-
-    Returns:
-        Places in the record; None for the diagonal, and for what is no cell.
-    """
-    cell = points[0].get("customdata") if points else None
-    if not isinstance(cell, list) or len(cell) < 2:
-        return None
-    i, j = int(cell[0]), int(cell[1])
-    if i == j or not (0 <= i < len(places) and 0 <= j < len(places)):
-        return None
-    return int(places[i]), int(places[j])
 
 
 def _rows(

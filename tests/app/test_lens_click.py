@@ -12,7 +12,7 @@ M = 32
 
 def cell(page, row: int, column: int) -> tuple[float, float]:
     """The middle of a cell of the matrix, in pixels of the page."""
-    area = page.locator("[data-testid=stPlotlyChart] .nsewdrag").first
+    area = page.locator(".st-key-plot-lens-matrix .nsewdrag").first
     expect(area).to_be_visible()
     box = area.bounding_box()
     return (

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from jdviz import server
-from jdviz.pages.lens_step import clicked_pair
 from jdviz.training import StepRecord
-from tests.support.pages import open_page, texts
+from tests.support.pages import drawn, open_page, texts
 
 EXAMPLE = "of a recorded run, Digits MLP, per image."
 NAMES = ("depth", "normals", "mask")
@@ -85,7 +84,7 @@ def test_before_anything_ran_an_example_is_shown_as_one():
     assert_well(app)
     assert app.selectbox(key="lens:choice").value == "example"
     assert EXAMPLE in texts(app.markdown)
-    assert len(app.get("plotly_chart")) == 1
+    assert drawn(app, "lens-matrix")
 
 
 def test_the_newest_run_and_its_last_step_come_first():
@@ -111,8 +110,7 @@ def test_the_address_names_run_step_pair_view_and_order():
     )
     # ⟨normals, mask⟩ = -0.3 between gradients of length 1.
     assert "Cosine −0.300, angle 107°" in texts(app.markdown)
-    chart = app.get("plotly_chart")[0]
-    assert chart.proto.alt.startswith("Gramian G = J Jᵀ.")
+    assert drawn(app, "lens-matrix")["alt"].startswith("Gramian G = J Jᵀ.")
     assert not app.warning
 
 
@@ -201,8 +199,7 @@ def test_what_is_known_of_the_pair_is_in_a_table():
 
 
 def matrix_names(app):
-    figure = json.loads(app.get("plotly_chart")[0].proto.spec)
-    return figure["data"][0]["x"]
+    return json.loads(drawn(app, "lens-matrix")["figure"])["data"][0]["x"]
 
 
 def test_the_order_can_be_that_of_agreement():
@@ -212,6 +209,8 @@ def test_the_order_can_be_that_of_agreement():
     app.selectbox(key="l_order").select("cluster").run()
     # Normals and mask agree; depth conflicts with both.
     assert matrix_names(app) == ["normals", "mask", "depth"]
+    # A click on a cell tells the places that its objectives have in the record.
+    assert drawn(app, "lens-matrix")["cells"] == [2, 3, 1]
     assert address(app, "l_order") == "cluster"
     # The pair is named by places in the record, so it stays the same.
     assert "Cosine −0.516" in texts(app.markdown)
@@ -255,8 +254,6 @@ def test_a_run_that_goes_on_is_followed_until_another_step_is_chosen():
     app = open_page("lens", l_run=run_id)
     assert app.toggle(key="lens:following").value is True
     assert not app.select_slider
-    # Drawn again every second, so in place and without clicks.
-    assert not app.get("plotly_chart")
     assert "Step 4 of my tasks" in texts(app.markdown)
     server.store().append(run_id, [step_record(5, FIRST)])
     app.run()
@@ -343,16 +340,6 @@ def test_a_link_to_another_run_wins_over_what_was_shown():
     assert "l_pair" not in app.query_params
 
 
-def test_a_click_on_a_cell_is_a_pair_of_places():
-    places = np.array([4, 1, 2])
-    assert clicked_pair([{"customdata": [0, 2]}], places) == (4, 2)
-    # The diagonal is one objective, and other traces carry no pair.
-    assert clicked_pair([{"customdata": [1, 1]}], places) is None
-    assert clicked_pair([{"x": "a"}], places) is None
-    assert clicked_pair([{"customdata": [0, 3]}], places) is None
-    assert clicked_pair([], places) is None
-
-
 def npz(**arrays):
     stream = io.BytesIO()
     np.savez(stream, **arrays)
@@ -400,7 +387,8 @@ def test_a_matrix_that_is_no_gramian_is_reported_and_shown_as_it_is(matrix, sent
     assert sentence in texts(app.warning).replace("\\", "")
     assert "Nothing was repaired" in texts(app.warning)
     assert "Its entries are shown as they are" in texts(app.markdown)
-    assert not app.get("plotly_chart")
+    assert drawn(app, "lens-entries")["cells"] is None
+    assert drawn(app, "lens-matrix") is None
 
 
 def test_a_matrix_without_a_figure_says_so():

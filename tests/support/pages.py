@@ -1,6 +1,7 @@
 """A page of the app opened without a browser."""
 
 import base64
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -43,3 +44,14 @@ def numbers(values: Any) -> list[float]:
 def texts(elements: Iterable[Any]) -> str:
     """The words of several elements, a line each."""
     return "\n".join(element.value for element in elements)
+
+
+def drawn(app: AppTest, key: str) -> dict[str, Any] | None:
+    """What the page sends for one of its figures; None where it is not on the page.
+
+    Args:
+        app: The app after the page has run.
+        key: The figure's name on the page.
+    """
+    sent = [json.loads(element.proto.json) for element in app.get("bidi_component")]
+    return next((data for data in sent if data["name"] == f"plot-{key}"), None)

@@ -9,10 +9,12 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from jdviz.components import live_plot as live_plot_module
 from jdviz.components.assets import AssetError, publish_plotly_js, read_asset
 from jdviz.components.live_plot import live_plot
 from tests.support.browser import launch, require_chromium
@@ -35,6 +37,29 @@ def test_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
         assert data["config"]["showSendToCloud"] is False
         assert json.loads(data["figure"])["data"][0]["type"] == kind
     assert sent[0]["alt"] == "losses of 21 steps"
+    assert [data["cells"] for data in sent] == [None, [7, 8, 9]]
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        ([7, 9], [(7, 9)]),
+        ([7], []),
+        ([7, "9"], []),
+        ([7, None], []),
+        ([True, 1], []),
+        ({"row": 7}, []),
+        (None, []),
+    ],
+)
+def test_only_two_numbers_are_a_click(
+    monkeypatch: pytest.MonkeyPatch, sent: object, told: list[tuple[int, int]]
+) -> None:
+    state = {"map": SimpleNamespace(clicked=sent)}
+    monkeypatch.setattr(live_plot_module.st, "session_state", state)
+    found: list[tuple[int, int]] = []
+    live_plot_module._answer("map", found.append)
+    assert found == told
 
 
 def test_an_unpublished_library_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +126,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.mark.browser
 @pytest.mark.timeout(180)
 def test_a_figure_changes_in_place(address: str) -> None:
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
     with sync_playwright() as playwright:
         browser = launch(playwright)
@@ -135,6 +160,23 @@ def test_a_figure_changes_in_place(address: str) -> None:
             assert zoomed[0] > 0
             assert page.evaluate(f"{CANVASES}[0]._fullLayout.xaxis.range") == zoomed
             assert page.evaluate(f"{CANVASES}.map(c => c.mark)") == [0, 1]
+
+            # Streamlit builds the elements below a new one anew; the figures move there.
+            for count in (1, 0):
+                page.get_by_text("One line more").click()
+                expect(page.get_by_text("This line moves")).to_have_count(count)
+                before = page.evaluate(points)
+                page.wait_for_function(f"{points} >= {before} + 3", timeout=30_000)
+                assert page.evaluate(f"{CANVASES}.map(c => c.mark)") == [0, 1]
+                assert page.evaluate(f"{CANVASES}[0]._fullLayout.xaxis.range") == zoomed
+            # Longer than a figure without an element is kept.
+            page.wait_for_timeout(2500)
+            assert page.evaluate(f"{CANVASES}.map(c => c.mark)") == [0, 1]
+
+            area = page.locator(".live-plot-canvas .nsewdrag").nth(1).bounding_box()
+            assert area is not None
+            page.mouse.click(area["x"] + 5 / 6 * area["width"], area["y"] + 1 / 6 * area["height"])
+            expect(page.get_by_text("clicked: (7, 9)")).to_be_visible()
 
             figure = page.get_by_role("figure").first
             assert figure.get_attribute("aria-label").startswith("losses of ")

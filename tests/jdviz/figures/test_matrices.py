@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
@@ -12,7 +10,6 @@ from jdviz.figures import (
     gramian_caption,
     gramian_heatmap,
 )
-from jdviz.figures.theme import Figure
 from tests.jdviz.figures.samples import jacobian, names
 
 
@@ -138,42 +135,6 @@ def test_what_does_not_fit_is_refused() -> None:
             draw(np.zeros((2, 3)), ["a", "b"], "light")
         with pytest.raises(ValueError, match="expected one for each"):
             draw(np.eye(2), ["a"], "light")
-
-
-@pytest.mark.parametrize("draw", [gramian_heatmap, cosine_heatmap])
-def test_every_cell_can_be_clicked(draw: Callable[..., Figure]) -> None:
-    G = gramian(9)
-    *_, markers = draw(G, names(9), "light", clickable=True).data
-    assert markers.type == "scatter"
-    assert [point[:2] for point in markers.customdata] == [
-        [i, j] for i in range(9) for j in range(9)
-    ]
-    for x, y, point in zip(markers.x, markers.y, markers.customdata, strict=True):
-        assert (y, x) == (names(9)[point[0]], names(9)[point[1]])
-        assert all(isinstance(value, int | float) for value in point)
-    # A click changes nothing that is seen.
-    for look in (markers, markers.selected, markers.unselected):
-        assert look.marker.opacity == 0
-
-
-def test_markers_say_what_the_cells_below_them_say() -> None:
-    *_, markers = cosine_heatmap(
-        [[1.0, -1.0], [-1.0, 1.0]], ["a", "b"], "dark", clickable=True
-    ).data
-    assert list(markers.customdata[1]) == [0, 1, -1.0, 180]
-    assert markers.hovertemplate == (
-        "%{y} and %{x}: cosine %{customdata[2]:.2f}, %{customdata[3]}°<extra></extra>"
-    )
-    *_, products = gramian_heatmap([[4.0]], ["a"], "dark", clickable=True).data
-    assert products.hovertemplate == (
-        "%{y} and %{x}: inner product %{customdata[2]:.3g}<extra></extra>"
-    )
-
-
-def test_cells_without_a_value_and_those_of_very_many_cannot_be_clicked() -> None:
-    *_, markers = cosine_heatmap(np.diag([1.0, 0.0]), ["a", "b"], "light", clickable=True).data
-    assert [list(point) for point in markers.customdata] == [[0, 0, 1.0, 0]]
-    assert len(gramian_heatmap(gramian(65), names(65), "light", clickable=True).data) == 1
 
 
 def test_a_pair_has_a_frame_around_both_of_its_cells() -> None:

@@ -52,7 +52,7 @@ def test_a_band_says_which_edge_is_which() -> None:
 
 
 def test_a_matrix_keeps_its_names() -> None:
-    figure = cosine_heatmap([[1.0, -1.0], [-1.0, 2.0]], ["a", "b"], "dark", clickable=True)
+    figure = cosine_heatmap([[1.0, -1.0], [-1.0, 2.0]], ["a", "b"], "dark")
     table = figure_table(figure)
     assert list(table.index) == list(table.columns) == ["a", "b"]
     np.testing.assert_allclose(table, [[1.0, -(0.5**0.5)], [-(0.5**0.5), 1.0]], rtol=1e-6)

@@ -76,10 +76,8 @@ def watched_cases(m: int, k: int, seed: int, labels: list[str]) -> dict[str, Cas
             lambda t: figures.leading_plane_figure(gramian, labels, t),
             lambda: figures.leading_plane_caption(gramian, labels),
         ),
-        "clickable": Case(
-            lambda t: figures.cosine_heatmap(
-                gramian, labels, t, clickable=True, selected=(0, last) if m else None
-            ),
+        "chosen pair": Case(
+            lambda t: figures.cosine_heatmap(gramian, labels, t, selected=(0, last) if m else None),
             lambda: figures.cosine_caption(gramian, labels),
         ),
         "loss bars": Case(
