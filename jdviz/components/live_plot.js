@@ -91,6 +91,15 @@ function plotly(source, base) {
   return store.get(source);
 }
 
+// One figure after the other, and the browser shows each before the next is begun: drawn in one
+// go, the first would be seen with the last.
+let turn = Promise.resolve();
+function inTurn(job) {
+  const result = turn.then(job);
+  turn = turn.then(() => new Promise((resolve) => setTimeout(resolve, 0)));
+  return result;
+}
+
 class LivePlot {
   constructor(name) {
     this.name = name;
@@ -174,7 +183,7 @@ class LivePlot {
   }
 
   async drawOnce() {
-    const { figure, config, source, base, height, cells } = this.wanted;
+    const { source, base } = this.wanted;
     let library;
     try {
       library = await plotly(source, base);
@@ -183,10 +192,15 @@ class LivePlot {
       this.say("This figure needs plotly.js, which could not be loaded. Reload the page.");
       return;
     }
-    if (this.gone) return;
+    await inTurn(() => this.paint(library));
+  }
+
+  // Much may have changed while the figure waited for its turn.
+  async paint(library) {
+    if (this.gone || this.held || !this.stale()) return;
     this.library = library;
+    const { figure, config, height, cells } = this.wanted;
     const width = Math.floor(this.root.clientWidth);
-    if (width === 0) return;
     const { data, layout } = JSON.parse(figure);
     await library.react(this.canvas, data, { ...layout, width, height }, config);
     if (this.drawn === null) this.canvas.on("plotly_click", (event) => this.clicked(event));

@@ -8,7 +8,7 @@ import streamlit as st
 from jdviz.figures import fit_bars, fit_caption, fit_table, plan_table
 from jdviz.pages.controls import escaped
 from jdviz.pages.engines_controls import MEBIBYTE, Asked, own_command
-from jdviz.pages.frame import Panel, draw_panels, theme
+from jdviz.pages.frame import Panel, draw_panels, opened, theme
 from jdviz.profiling import PEERS, MeasurementError, StepMethod
 from jdviz.profiling import measure as measure_step
 from jdviz.profiling.estimate import largest_batch
@@ -66,8 +66,9 @@ def draw(asked: Asked) -> None:
     draw_panels(
         Panel("fits", f"Largest batch within {budget}", fit_bars(fits, theme()), fit_caption(fits))
     )
-    with st.expander("The same as numbers"):
-        st.dataframe(fit_table(fits), hide_index=True, width="stretch")
+    with opened("numbers-fit-table", "The same as numbers") as is_open:
+        if is_open:
+            st.dataframe(fit_table(fits), hide_index=True, width="stretch")
     st.caption(
         "Open marks are predicted by going through the step without computing it; filled "
         "ones are the largest batch that was measured to fit. The budget covers parameters, batch "
@@ -135,12 +136,15 @@ def _plan_sentence(uses: Sequence[Use], objectives: int) -> str:
 
 def draw_own(paths: Sequence[str]) -> None:
     """Says how a model of one's own gets here."""
-    st.markdown("**Your own model.**")
-    st.markdown(
-        "A function that takes nothing and returns `(model, inputs, loss_fn)` is enough; "
-        "`loss_fn(model(*inputs))` is the tensor of objectives. Only whoever starts the server "
-        "chooses what it imports, so start it on your machine, in the folder of your code:"
-    )
-    st.code(own_command(), language="sh")
-    if paths:
-        st.caption("This server was started with " + ", ".join(f"`{path}`" for path in paths) + ".")
+    with opened("engines:own", "Your own model") as is_open:
+        if not is_open:
+            return
+        st.markdown(
+            "A function that takes nothing and returns `(model, inputs, loss_fn)` is enough; "
+            "`loss_fn(model(*inputs))` is the tensor of objectives. Only whoever starts the server "
+            "chooses what it imports, so start it on your machine, in the folder of your code:"
+        )
+        st.code(own_command(), language="sh")
+        if paths:
+            names = ", ".join(f"`{path}`" for path in paths)
+            st.caption(f"This server was started with {names}.")

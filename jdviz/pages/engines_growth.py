@@ -17,7 +17,7 @@ from jdviz.figures import (
     growth_table,
 )
 from jdviz.pages.engines_controls import Asked
-from jdviz.pages.frame import Panel, draw_panels, theme
+from jdviz.pages.frame import Panel, draw_panels, opened, theme
 from jdviz.problems.subjects import SUBJECTS, Subject
 from jdviz.profiling import MeasurementError, MeasureSpec, StepMethod
 from jdviz.profiling.estimate import predicted_bytes
@@ -84,8 +84,8 @@ def draw(asked: Asked) -> None:
         tables.append(growth_table(points, "parameters"))
     if panels:
         draw_panels(*panels)
-    with st.expander("The same as numbers"):
-        for table in tables:
+    with opened("numbers-growths", "The same as numbers") as is_open:
+        for table in tables if is_open else ():
             st.dataframe(table, hide_index=True, width="stretch")
     st.caption(
         "Thin lines are predicted: the step is gone through without computing it. Marks are "
@@ -224,8 +224,9 @@ def draw_map(asked: Asked) -> None:
         )
     )
     if dots:
-        with st.expander("The measured places as numbers"):
-            st.dataframe(crossover_table(dots), hide_index=True, width="stretch")
+        with opened("numbers-places", "The measured places as numbers") as is_open:
+            if is_open:
+                st.dataframe(crossover_table(dots), hide_index=True, width="stretch")
     st.caption(
         "Colours are predicted by going through each step without computing it, dots are measured. "
         "autogram takes "

@@ -18,7 +18,7 @@ from jdviz.figures import (
     time_caption,
 )
 from jdviz.pages.engines_controls import MEBIBYTE, Asked
-from jdviz.pages.frame import Panel, draw_panels, theme
+from jdviz.pages.frame import Panel, draw_panels, opened, theme
 from jdviz.profiling import Comparison, Measurement, MeasurementError, outputs
 from jdviz.profiling.example import example_comparison
 from jdviz.profiling.script import as_script
@@ -113,17 +113,20 @@ def _draw_bars(found: Comparison) -> None:
 
 
 def _draw_table(found: Comparison) -> None:
-    with st.expander("Every method as numbers, and its memory on an axis of its own"):
-        st.dataframe(lab_table(found), hide_index=True, width="stretch")
-        if found.measurements:
-            draw_panels(
-                Panel(
-                    "rows",
-                    "Memory of every method",
-                    memory_timelines(found.measurements, theme()),
-                    memory_caption(found.measurements),
+    with opened(
+        "numbers-step", "Every method as numbers, and its memory on an axis of its own"
+    ) as is_open:
+        if is_open:
+            st.dataframe(lab_table(found), hide_index=True, width="stretch")
+            if found.measurements:
+                draw_panels(
+                    Panel(
+                        "rows",
+                        "Memory of every method",
+                        memory_timelines(found.measurements, theme()),
+                        memory_caption(found.measurements),
+                    )
                 )
-            )
     if found.times is not None and found.times.disturbed:
         st.caption(found.times.disturbed)
     if found.measurements:

@@ -125,6 +125,22 @@ def _draw_panel(
     draw_numbers(panel)
 
 
+@contextmanager
+def opened(key: str, label: str) -> Iterator[bool]:
+    """A folded part of the page; yields whether it is open, and only then is there work to do.
+
+    What is folded away is not sent either: a browser that shows a table or code loads some two
+    megabytes for it before it draws the first figure.
+
+    Args:
+        key: Its name on the page.
+        label: What stands on it.
+    """
+    part = st.expander(label, key=key, on_change="rerun")
+    with part:
+        yield bool(part.open)
+
+
 def draw_numbers(panel: Panel) -> None:
     """Draw what a figure shows as a table, folded away, with CSV and HTML to take along.
 
@@ -133,10 +149,9 @@ def draw_numbers(panel: Panel) -> None:
     Args:
         panel: The figure.
     """
-    numbers = st.expander("Numbers and export", key=f"numbers-{panel.key}", on_change="rerun")
-    if not numbers.open:
-        return
-    with numbers:
+    with opened(f"numbers-{panel.key}", "Numbers and export") as is_open:
+        if not is_open:
+            return
         table = figure_table(panel.figure)
         st.dataframe(
             table,

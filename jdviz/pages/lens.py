@@ -14,6 +14,7 @@ from jdviz.pages.frame import (
     draw_clickable,
     draw_panels,
     open_page,
+    opened,
     plain_errors,
     theme,
 )
@@ -199,8 +200,9 @@ def _draw_what_if(looking: Looking) -> None:
     record = None if step is None else view.store.record(view.run.run_id, step)
     if record is None:
         return
-    with st.expander("What if another method had taken this step?", key="lens:whatif"):
-        draw_what_if(view, record)
+    with opened("lens:whatif", "What if another method had taken this step?") as is_open:
+        if is_open:
+            draw_what_if(view, record)
 
 
 open_page("lens")

@@ -30,7 +30,7 @@ def draw_pair(step: LensStep, pair: tuple[int, int], problem: Problem | None) ->
     i, j = pair
     st.markdown(_sentence(step, i, j))
     _draw_images(step, pair, problem)
-    st.table(_facts(step, pair))
+    st.markdown(_facts(step, pair))
 
 
 def draw_pair_layers(step: LensStep, pair: tuple[int, int]) -> None:
@@ -100,22 +100,26 @@ def _sentence(step: LensStep, i: int, j: int) -> str:
     return f"{verdict}. Cosine {number(cosine, signed=True)}, angle {angle}."
 
 
-def _facts(step: LensStep, pair: tuple[int, int]) -> dict[str, list[str]]:
-    """What is known of each of the two; a column each."""
-    rows: dict[str, list[str]] = {"": [], **{escaped(step.names[row]): [] for row in pair}}
+def _facts(step: LensStep, pair: tuple[int, int]) -> str:
+    """What is known of each of the two as a table in Markdown, a column each.
+
+    For Streamlit's own table a browser loads most of a megabyte, before the first figure.
+    """
+    lines = [
+        "| | " + " | ".join(escaped(step.names[row]) for row in pair) + " |",
+        "| --- | --: | --: |",
+    ]
 
     def add(title: str, values: NDArray[np.float64] | None, *, signed: bool = False) -> None:
-        if values is None:
-            return
-        rows[""].append(title)
-        for row in pair:
-            rows[escaped(step.names[row])].append(number(float(values[row]), signed=signed))
+        if values is not None:
+            cells = (number(float(values[row]), signed=signed) for row in pair)
+            lines.append(f"| {title} | " + " | ".join(cells) + " |")
 
     add("Loss", step.losses)
     add("Length of the gradient", step.lengths)
     add("Weight in the update", step.weights)
     add("Gets from the step, gᵢ·A(J)", step.inner, signed=True)
-    return rows
+    return "\n".join(lines)
 
 
 def _draw_images(step: LensStep, pair: tuple[int, int], problem: Problem | None) -> None:

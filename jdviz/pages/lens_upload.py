@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from jdviz.checks import Verdict, check_gramian, check_jacobian
 from jdviz.pages.controls import escaped
+from jdviz.pages.frame import opened
 from jdviz.pages.registry import PAGES
 from jdviz.runs.thinning import evenly_spaced
 from jdviz.runs.uploads import Kind, UploadError, gramian_of, read_matrix
@@ -57,7 +58,9 @@ def uploaded() -> Uploaded | None:
 
 def draw_upload() -> None:
     """Draw the place for a file, folded; a file that is read is kept until it is put away."""
-    with st.expander("A matrix of your own", key="lens:upload"):
+    with opened("lens:upload", "A matrix of your own") as is_open:
+        if not is_open:
+            return
         kind = st.selectbox(
             "The file holds", list(_KINDS), format_func=_KINDS.__getitem__, key="lens:kind"
         )

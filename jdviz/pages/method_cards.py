@@ -7,6 +7,7 @@ import streamlit as st
 
 from engines.aggregation import METHODS, PROPERTIES, MethodRecord
 from jdviz.pages.controls import escaped
+from jdviz.pages.frame import opened
 
 
 def draw_cards(methods: Sequence[str]) -> None:
@@ -17,8 +18,9 @@ def draw_cards(methods: Sequence[str]) -> None:
     """
     for first in range(0, len(methods), 2):
         for name, column in zip(methods[first : first + 2], st.columns(2), strict=False):
-            with column, st.expander(name):
-                _draw_card(METHODS[name])
+            with column, opened(f"card-{name}", name) as is_open:
+                if is_open:
+                    _draw_card(METHODS[name])
 
 
 def _draw_card(record: MethodRecord) -> None:

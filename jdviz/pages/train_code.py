@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from jdviz.pages.frame import opened
 from jdviz.pages.run_view import RunView
 from jdviz.problems import is_own
 from jdviz.training import ConfigError, RunConfig
@@ -18,10 +19,9 @@ def draw_code(view: RunView | None, planned: RunConfig | None) -> None:
     config = planned if view is None else _config_of(view)
     if config is None:
         return
-    code = st.expander("Code of this run", key="train:code", on_change="rerun")
-    if not code.open:
-        return
-    with code:
+    with opened("train:code", "Code of this run") as is_open:
+        if not is_open:
+            return
         if view is None:
             st.caption("What Start would train, with the settings on the left.")
         try:
