@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,7 +44,7 @@ def publish_plotly_js(folder: Path | None = None) -> str:
     """
     folder = HERE.parents[1] / "static" if folder is None else folder
     source = _plotly_js()
-    target = folder / f"plotly-{version('plotly')}.min.js"
+    target = folder / f"plotly-{_plotly_version()}.min.js"
     address = f"{SERVED_AT}/{target.name}"
     try:
         if target.is_file() and target.stat().st_size == source.stat().st_size:
@@ -59,6 +60,13 @@ def publish_plotly_js(folder: Path | None = None) -> str:
     return address
 
 
+@cache
+def _plotly_version() -> str:
+    # Read from a file of the package, and asked for by every figure of every redraw.
+    return version("plotly")
+
+
+@cache
 def _plotly_js() -> Path:
     # Found without importing plotly, which only the figures need.
     spec = find_spec("plotly")
