@@ -117,7 +117,7 @@ def _draw_table(found: Comparison) -> None:
         "numbers-step", "Every method as numbers, and its memory on an axis of its own"
     ) as is_open:
         if is_open:
-            st.dataframe(lab_table(found), hide_index=True, width="stretch")
+            st.dataframe(lab_table(found), width="stretch")
             if found.measurements:
                 draw_panels(
                     Panel(

@@ -101,7 +101,9 @@ def _draw_delete(chosen: Sequence[Run]) -> None:
             "delete it."
         )
     if len(mine) < len(chosen):
-        st.caption(f"{count(len(chosen) - len(mine), 'chosen run')} of other sessions stay.")
+        others = len(chosen) - len(mine)
+        stay = "stays" if others == 1 else "stay"
+        st.caption(f"{count(others, 'chosen run')} of other sessions {stay}.")
 
 
 @st.dialog("Delete runs for good")

@@ -1,5 +1,6 @@
 """The Engines page without a browser: what it shows before and after something was measured."""
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,18 @@ def test_before_anything_was_measured_the_example_is_shown_and_marked():
     assert "the memory of autojac" in texts(app.markdown)
     assert not app.error
     assert not app.exception
+
+
+def test_the_numbers_of_every_method_say_what_they_are():
+    app = open_engines()
+    # Folded away, they are not sent at all.
+    assert not app.dataframe
+    app.session_state["numbers-step"] = True
+    app.run()
+    (table,) = app.dataframe
+    assert {"peak", "peak in", "median time"} <= set(table.value.index)
+    hidden = json.loads(table.proto.columns or "{}")
+    assert not hidden.get("_index", {}).get("hidden")
 
 
 @pytest.mark.parametrize("disturbed", ["", "Training runs used the cores meanwhile."])
