@@ -66,7 +66,6 @@ def _plotly_version() -> str:
     return version("plotly")
 
 
-@cache
 def _plotly_js() -> Path:
     # Found without importing plotly, which only the figures need.
     spec = find_spec("plotly")
