@@ -158,6 +158,8 @@ class LivePlot {
       this.root.setAttribute("aria-label", data.alt);
     }
     this.wanted = data;
+    // The same picture may mean other cells.
+    if (data.figure === this.drawn) this.cells = data.cells;
     this.draw();
   }
 
