@@ -4,7 +4,9 @@ from contextlib import suppress
 
 import pytest
 from playwright.sync_api import Error, expect, sync_playwright
+from streamlit import config
 
+from benchmarks.report import ROOT
 from benchmarks.serving import Server
 from jdviz import server as app_server
 from jdviz.arguments import Arguments
@@ -13,6 +15,18 @@ from tests.support.browser import launch, require_chromium
 
 # A page waits for imports the first time, and a busy machine is several times slower.
 expect.set_options(timeout=60_000)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def project_options():
+    """The options of `.streamlit/config.toml`, as the server of the app has them.
+
+    Streamlit reads them once per process, from the folder it is in when an option is first asked
+    for; a test that goes to a folder of its own before would leave every later one without them.
+    """
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(ROOT)
+        config.get_config_options(force_reparse=True)
 
 
 @pytest.fixture

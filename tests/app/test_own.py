@@ -83,6 +83,11 @@ def finished():
     raise AssertionError(f"the run is still {run.status}")
 
 
+def test_the_options_of_the_project_hold_in_another_folder():
+    # Without them the server would take itself for one that others reach.
+    assert not server.is_shared()
+
+
 @pytest.mark.parametrize("key", ["t_problem", "e_problem"])
 @pytest.mark.parametrize("path", ["os:system", "visitors:samples"])
 def test_an_address_imports_nothing(folder, key, path):
