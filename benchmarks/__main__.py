@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         choices=APP_PARTS,
         default=[part for part in APP_PARTS if part != "soak"],
-        help="by default all but the soak, which takes a quarter of an hour",
+        help="by default all but the soak, which takes several minutes",
     )
     app.add_argument("--cycles", type=int, default=200, help="visits of the soak")
     commands.add_parser("exact", help="errors of both engines on every edge case")

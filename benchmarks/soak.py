@@ -6,13 +6,18 @@ import sys
 import time
 from dataclasses import dataclass
 
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, BrowserContext, expect
 
+from benchmarks.protocol import open_tab
 from benchmarks.serving import Server
 from jdviz.profiling import MeasurementError
 
 WAIT_MS = 60_000
 TOLD_EVERY = 10
+# To load the page twice takes a browser four times as long as all that the server does in a visit.
+BROWSER_EVERY = 10
+QUERY = "t_steps=5000&t_pace=calm"
+STANDING = r"Step [\d,]+ of|Starting a worker|in the queue"
 SETTLED = 50  # by then everything that is loaded once is loaded
 
 
@@ -43,7 +48,7 @@ def measure_soak(browser: Browser, server: Server, cycles: int) -> Soak:
     """Visit the Train page many times, each time with a run that is stopped.
 
     Args:
-        browser: Drives the visitors, one after the other; a Chromium.
+        browser: Makes every tenth visit; a Chromium. The others speak as a tab does, without one.
         server: Running.
         cycles: How many visits, more than 60.
 
@@ -63,20 +68,10 @@ def measure_soak(browser: Browser, server: Server, cycles: int) -> Soak:
     # alone, and what is looked at here is the server.
     context = browser.new_context(viewport={"width": 1366, "height": 768})
     for count in range(1, cycles + 1):
-        page = context.new_page()
-        page.set_default_timeout(WAIT_MS)
-        protocol = context.new_cdp_session(page)
-        protocol.send("Network.enable")
-        protocol.send("Network.setBlockedURLs", {"urls": ["*plotly*"]})
-        page.goto(f"{server.url}/train?t_steps=5000&t_pace=calm", wait_until="commit")
-        page.locator(".st-key-start button").click()
-        standing = page.get_by_text(re.compile(r"Step [\d,]+ of|Starting a worker|in the queue"))
-        standing.first.wait_for()
-        page.locator(".st-key-stop button:enabled").click()
-        expect(page.get_by_text(re.compile("stopped")).first).to_be_visible(timeout=WAIT_MS)
-        page.reload(wait_until="commit")
-        page.locator("h1").first.wait_for()
-        page.close()
+        if count % BROWSER_EVERY:
+            _visit(server.url)
+        else:
+            _visit_in(context, server.url)
         memory_bytes.append(_resident_bytes(server.process.pid))
         if count % TOLD_EVERY == 0:
             # A soak that is cut off has told how far it came.
@@ -88,6 +83,35 @@ def measure_soak(browser: Browser, server: Server, cycles: int) -> Soak:
     seconds = time.monotonic() - began_s
     time.sleep(15.0)  # the last visitor's session and worker end
     return Soak(cycles, seconds, memory_bytes, _children(server.process.pid))
+
+
+def _visit(url: str) -> None:
+    """Start, stop, close and open again, without a browser."""
+    with open_tab(url, "train", QUERY) as tab:
+        tab.press("start")
+        tab.wait_for(STANDING)
+        tab.press("stop")
+        tab.wait_for("stopped")
+        query = tab.query
+    with open_tab(url, "train", query) as tab:
+        tab.wait_for("stopped")
+
+
+def _visit_in(context: BrowserContext, url: str) -> None:
+    """The same in a tab of a browser."""
+    page = context.new_page()
+    page.set_default_timeout(WAIT_MS)
+    protocol = context.new_cdp_session(page)
+    protocol.send("Network.enable")
+    protocol.send("Network.setBlockedURLs", {"urls": ["*plotly*"]})
+    page.goto(f"{url}/train?{QUERY}", wait_until="commit")
+    page.locator(".st-key-start button").click()
+    page.get_by_text(re.compile(STANDING)).first.wait_for()
+    page.locator(".st-key-stop button:enabled").click()
+    expect(page.get_by_text(re.compile("stopped")).first).to_be_visible(timeout=WAIT_MS)
+    page.reload(wait_until="commit")
+    page.locator("h1").first.wait_for()
+    page.close()
 
 
 def _resident_bytes(pid: int) -> int:
