@@ -7,7 +7,8 @@ const RETRY_MS = 1500;
 const RETRIES = 5;
 // How long a figure waits, drawn, for its element to come back.
 const KEEP_MS = 2000;
-const plots = new WeakMap();
+// Of each element its figure, and the last call for it.
+const mounts = new WeakMap();
 // By address and name, also those whose element has gone for the moment.
 const figures = new Map();
 
@@ -103,7 +104,8 @@ function inTurn(job) {
 class LivePlot {
   constructor(name) {
     this.name = name;
-    this.parent = null;
+    // Those that are there, in the order in which they came; the figure is in the last.
+    this.parents = new Set();
     this.canvas = null;
     this.wanted = null;
     this.drawn = null;
@@ -132,24 +134,33 @@ class LivePlot {
   // moves there with all that the visitor did to it: no flicker, no lost zoom.
   attach(parent) {
     clearTimeout(this.leaving);
-    this.parent = parent;
+    this.parents.add(parent);
+    this.move(parent);
+  }
+
+  detach(parent) {
+    this.parents.delete(parent);
+    const left = [...this.parents].pop();
+    if (left) this.move(left);
+    else this.leaving = setTimeout(() => this.destroy(), KEEP_MS);
+  }
+
+  move(parent) {
     this.root = parent.querySelector(".live-plot");
     this.note = parent.querySelector(".live-plot-note");
     const canvas = parent.querySelector(".live-plot-canvas");
-    if (this.canvas) {
-      canvas.replaceWith(this.canvas);
-    } else {
+    if (this.canvas === null) {
       this.canvas = canvas;
       canvas.addEventListener("pointerdown", this.hold, true);
+    } else if (canvas === null) {
+      // It was here before, and was taken along to another element.
+      this.root.prepend(this.canvas);
+    } else if (canvas !== this.canvas) {
+      canvas.replaceWith(this.canvas);
     }
     this.observer.disconnect();
     this.observer.observe(this.root);
     this.say(this.drawn === null ? "Loading the figure …" : "");
-  }
-
-  detach(parent) {
-    if (this.parent !== parent) return;
-    this.leaving = setTimeout(() => this.destroy(), KEEP_MS);
   }
 
   show(data) {
@@ -262,19 +273,27 @@ class LivePlot {
 
 export default function (component) {
   const { parentElement, data, setTriggerValue } = component;
-  let plot = plots.get(parentElement);
-  if (plot === undefined) {
+  // Streamlit calls some time after it has drawn the element. On a busy machine that may have gone
+  // by then, and then its figure is already elsewhere.
+  if (!parentElement.isConnected) return () => {};
+  let mount = mounts.get(parentElement);
+  if (mount === undefined) {
     // The same name on another page is another figure.
     const name = `${window.location.pathname} ${data.name}`;
-    plot = figures.get(name) ?? new LivePlot(name);
+    const plot = figures.get(name) ?? new LivePlot(name);
     figures.set(name, plot);
-    plots.set(parentElement, plot);
+    mount = { plot, calls: 0 };
+    mounts.set(parentElement, mount);
     plot.attach(parentElement);
   }
-  plot.send = setTriggerValue;
-  plot.show(data);
+  mount.plot.send = setTriggerValue;
+  mount.plot.show(data);
+  mount.calls += 1;
+  const call = mount.calls;
   return () => {
-    plots.delete(parentElement);
-    plot.detach(parentElement);
+    // Also called where newer data came while this call was under way: the element is still there.
+    if (mounts.get(parentElement) !== mount || mount.calls !== call) return;
+    mounts.delete(parentElement);
+    mount.plot.detach(parentElement);
   };
 }

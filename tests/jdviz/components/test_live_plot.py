@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -19,6 +20,9 @@ from jdviz.components.assets import AssetError, publish_plotly_js, read_asset
 from jdviz.components.live_plot import live_plot
 from tests.support.browser import launch, require_chromium
 from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 ROOT = Path(__file__).parents[3]
 APP = Path(__file__).with_name("live_app.py")
@@ -196,6 +200,115 @@ def test_a_figure_changes_in_place(address: str) -> None:
             assert problems == []
         finally:
             browser.close()
+
+
+# Draws a figure as its text, in place of plotly.js.
+STUB = """window.Plotly = {
+  react: async (canvas, data) => { canvas.textContent = data; canvas.on = () => {}; },
+  purge: (canvas) => { canvas.textContent = "purged"; },
+};"""
+# Elements of one figure, and calls for them as Streamlit makes them.
+ELEMENTS = """async ([js, html]) => {
+  const url = URL.createObjectURL(new Blob([js], {type: "text/javascript"}));
+  const module = await import(url);
+  let count = 0;
+  window.begin = () => {
+    document.body.replaceChildren();
+    window.elements = {};
+    count += 1;
+  };
+  window.late = () => new Promise((resolve) => setTimeout(resolve, 2500));
+  window.add = (name) => {
+    const element = document.createElement("div");
+    element.innerHTML = html;
+    document.body.append(element);
+    elements[name] = element;
+  };
+  window.call = (name, figure) => module.default({
+    parentElement: elements[name],
+    data: {
+      name: `losses ${count}`, figure: JSON.stringify({data: figure, layout: {}}), config: {},
+      height: 100, alt: "", source: "stub.js", base: "", cells: null,
+    },
+    setTriggerValue: () => {},
+  });
+  window.shown = () => Object.values(elements).filter((one) => one.isConnected)
+    .map((one) => one.querySelector(".live-plot-canvas")?.textContent ?? "-").join(" ");
+}"""
+
+
+# Steps, and what stands then in each element that is there.
+ORDERS = [
+    # Newer data while a call is under way: what ends that call is told last.
+    ("add('one'); const a = call('one', 'old'); call('one', 'new'); a();", "new"),
+    ("add('one'); const a = call('one', 'old'); a(); call('one', 'new');", "new"),
+    # Built anew, the former element gone before or after the new one is there.
+    (
+        "add('one'); const a = call('one', 'old'); elements.one.remove(); a();"
+        "add('two'); call('two', 'new');",
+        "new",
+    ),
+    (
+        "add('one'); const a = call('one', 'old'); add('two'); call('two', 'new');"
+        "elements.one.remove(); a();",
+        "new",
+    ),
+    # A call that comes when its element has gone.
+    (
+        "add('one'); const a = call('one', 'old'); add('two'); call('two', 'new');"
+        "elements.one.remove(); call('one', 'old')(); a();",
+        "new",
+    ),
+    # The former element is called for again while both are there, and stays or goes.
+    (
+        "add('one'); call('one', 'old')(); add('two'); call('two', 'new'); call('one', 'newer');",
+        "newer -",
+    ),
+    (
+        "add('one'); call('one', 'old')(); add('two'); call('two', 'new');"
+        "const a = call('one', 'newer'); elements.one.remove(); a();",
+        "newer",
+    ),
+    # Gone for good, and back after that.
+    ("add('one'); const a = call('one', 'old'); elements.one.remove(); a();", ""),
+    (
+        "add('one'); const a = call('one', 'old'); elements.one.remove(); a(); await late();"
+        "add('two'); call('two', 'new');",
+        "new",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def blank() -> Iterator["Page"]:
+    """An empty page that has loaded the component and can make elements for it."""
+    require_chromium()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        page = browser.new_page()
+        page.route(
+            "http://test/**",
+            lambda route: route.fulfill(
+                body=STUB if route.request.url.endswith("stub.js") else "<body></body>",
+                content_type="text/javascript" if "stub" in route.request.url else "text/html",
+            ),
+        )
+        page.goto("http://test/")
+        page.evaluate(ELEMENTS, [read_asset("live_plot.js"), read_asset("live_plot.html")])
+        yield page
+        browser.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("steps", "shown"), ORDERS)
+def test_a_figure_is_where_its_element_is(blank: "Page", steps: str, shown: str) -> None:
+    """Streamlit's calls in every order that a busy browser brings about."""
+    blank.evaluate("begin()")
+    # Longer than a figure without an element is kept.
+    blank.evaluate(f"(async () => {{ {steps} await late(); }})()")
+    assert blank.evaluate("shown()") == shown
 
 
 @pytest.mark.browser
