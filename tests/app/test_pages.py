@@ -1,6 +1,8 @@
 """Every page opened without a browser: its title, no exception, and bad input said plainly."""
 
 import pytest
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.runtime.forward_msg_cache import populate_hash_if_needed
 from streamlit.testing.v1 import AppTest
 
 from engines.aggregation import METHODS, PROPERTIES
@@ -21,6 +23,15 @@ def test_page_opens_with_its_question(key):
     assert not app.exception
     assert not app.error
     assert app.get("bidi_component")
+
+
+def test_nothing_is_sent_as_a_reference():
+    # Streamlit keeps references where it drops what they belong to; the browser cannot place them.
+    message = ForwardMsg()
+    message.delta.new_element.markdown.body = "x" * 2**22
+    populate_hash_if_needed(message)
+    assert message.hash
+    assert not message.metadata.cacheable
 
 
 def test_what_a_page_imports_is_settled_once(monkeypatch):
