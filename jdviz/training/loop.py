@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,12 +13,16 @@ from engines.errors import NonFiniteGradientError
 from jdviz.problems import Problem, find_problem
 from jdviz.training.checkpoints import CheckpointError, restore
 from jdviz.training.config import ENGINES, RunConfig
+from jdviz.training.memory import with_peak
 from jdviz.training.record import StepRecord
 from jdviz.training.updates import Update, differentiator
 
 MOMENTUM = 0.9
 #: Every so many steps, from the first on, the Gramian of a step is split over the modules.
 SHARES_EVERY = 5
+#: Every so many steps, from the second on, the memory of a step is measured. The first one makes
+#: what stays, such as the optimizer's memory, and like every fifth it splits its Gramian.
+MEMORY_EVERY = 100
 
 
 class DivergedError(ArithmeticError):
@@ -159,6 +164,15 @@ class Trainer:
             Its record. Where losses or gradients are not finite, gramian, weights and inner are
             None, `divergence` says why and the parameters are as before.
         """
+        # Of both engines in lockstep it would be the memory of neither.
+        if self.step % MEMORY_EVERY != 1 or self.config.engine == "both":
+            return self._advance()
+        # What the step frees is not what it needs.
+        self.optimizer.zero_grad()
+        record, peak_bytes = with_peak(self._advance)
+        return replace(record, peak_bytes=peak_bytes)
+
+    def _advance(self) -> StepRecord:
         start_s = time.perf_counter()
         batch = self.problem.batch(self.data, self.step, self.config.batch_size, self.config.seed)
         self.optimizer.zero_grad()

@@ -95,7 +95,12 @@ def test_records_are_complete_and_consistent(problem: str, engine: str) -> None:
         squared = record.weights @ record.gramian @ record.weights
         assert record.direction_norm == pytest.approx(np.sqrt(max(0.0, squared)))
         assert (record.sample_ids is None) == (PROBLEMS[problem].objective_kind == "tasks")
-        assert record.peak_bytes is None
+    # A step keeps at least a gradient of every parameter; with both its Jacobian comes to that.
+    parameters = Trainer(config).model.parameters()
+    gradients = sum(p.numel() * p.element_size() for p in parameters)
+    assert [record.peak_bytes is None for record in records] == [True, False, True, True]
+    assert records[1].peak_bytes > (m if engine == "autojac" else 1) * gradients
+    assert records[1].peak_bytes == list(train(config))[1].peak_bytes
     times_s = [record.time_s for record in records]
     np.testing.assert_allclose(times_s, np.cumsum([record.elapsed_s for record in records]))
 
