@@ -98,7 +98,7 @@ def overlay(
             go.Scatter(
                 x=places,
                 y=small(smoothed),
-                mode=line_mode(len(places)),
+                mode=line_mode(int(np.isfinite(raw).sum())),
                 connectgaps=True,
                 name=line.name,
                 legendgroup=line.name,

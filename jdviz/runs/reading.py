@@ -26,8 +26,8 @@ _SERIES_COLUMNS = (
     "step, losses, weights, inner, direction_norm, time_s, elapsed_s, peak_bytes, conflict_rate, "
     "least_cosine, scalars"
 )
-# As the indexes `measured_steps` and `named_steps` have it.
-_RARE = ("least_cosine IS NOT NULL", "scalars IS NOT NULL")
+# As the indexes `measured_steps`, `memory_steps` and `named_steps` have it.
+_RARE = ("least_cosine IS NOT NULL", "peak_bytes IS NOT NULL", "scalars IS NOT NULL")
 _RECORD = f"""
 SELECT steps.step, time_s, losses, g.data, weights, inner, direction_norm, sample_ids, elapsed_s,
     peak_bytes, s.data, scalars, coalesce(g.kept_ids, s.kept_ids)
@@ -153,7 +153,7 @@ def series(connection: sqlite3.Connection, run_id: str, max_points: int | None) 
         connection: The store, in a transaction.
         run_id: The run.
         max_points: At most this many steps, evenly spaced, and the last; where some steps only have
-            a Gramian's measures, or numbers by name, as many of these; None for all.
+            a Gramian's measures, a memory, or numbers by name, as many of these; None for all.
 
     Returns:
         The history, possibly of length 0.
@@ -204,14 +204,15 @@ def _series_rows(
         return connection.execute(query + " ORDER BY step", (run_id,)).fetchall()
     # From the first step on, so that the points stay where they are while a run grows.
     stride = -(-count // max_points)
-    rare = _rare_steps(connection, run_id, count, max_points)
-    if last - first + 1 == count and not rare:
+    rare = sorted({last, *_rare_steps(connection, run_id, count, max_points)})
+    if last - first + 1 == count and len(rare) <= _VARIABLES:
+        marks = ",".join("?" * len(rare))
         return connection.execute(
-            query + " AND ((step - ?) % ? = 0 OR step = ?) ORDER BY step",
-            (run_id, first, stride, last),
+            f"{query} AND ((step - ?) % ? = 0 OR step IN ({marks})) ORDER BY step",
+            (run_id, first, stride, *rare),
         ).fetchall()
     # Steps with gaps are counted, or a stride could meet none of them.
-    chosen = sorted({*steps(connection, run_id)[::stride].tolist(), last, *rare})
+    chosen = sorted({*steps(connection, run_id)[::stride].tolist(), *rare})
     rows = []
     for start in range(0, len(chosen), _VARIABLES):
         part = chosen[start : start + _VARIABLES]
@@ -225,7 +226,7 @@ def _series_rows(
 def _rare_steps(
     connection: sqlite3.Connection, run_id: str, count: int, max_points: int
 ) -> set[int]:
-    """Steps that have what most steps lack: a Gramian's measures, or numbers by name.
+    """Steps that have what most lack: a Gramian's measures, a memory, or numbers by name.
 
     Someone who looks at the gradients at every tenth step would otherwise see next to none of them
     beside the losses of every seventh.

@@ -80,6 +80,7 @@ CREATE TABLE steps (
 );
 CREATE UNIQUE INDEX steps_by_run ON steps(run_id, step);
 CREATE INDEX measured_steps ON steps(run_id, step) WHERE least_cosine IS NOT NULL;
+CREATE INDEX memory_steps ON steps(run_id, step) WHERE peak_bytes IS NOT NULL;
 CREATE INDEX named_steps ON steps(run_id, step) WHERE scalars IS NOT NULL;
 CREATE TABLE payloads (
     run_id TEXT NOT NULL REFERENCES runs(id) ON DELETE CASCADE,

@@ -41,6 +41,16 @@ def test_without_smoothing_the_recorded_line_is_the_only_one() -> None:
     assert figure.layout.yaxis.type == "log"
 
 
+@pytest.mark.parametrize(("known", "mode"), [([1], "lines+markers"), ([1, 5, 9], "lines")])
+def test_what_is_known_at_few_steps_is_seen(known: list[int], mode: str) -> None:
+    values = np.full(10, np.nan)
+    values[known] = 3.0
+    figure = overlay([Line("a", range(10), values)], "light", quantity="memory", unit="MiB")
+    (trace,) = [trace for trace in figure.data if trace.name == "a"]
+    assert trace.mode == mode
+    assert trace.connectgaps
+
+
 def test_negative_values_have_a_zero_line_and_no_logarithm() -> None:
     line = Line("a", [0, 1], [-1.0, 2.0])
     assert overlay([line], "light", quantity="cosine").layout.yaxis.zeroline is True

@@ -172,7 +172,7 @@ def test_no_steps_are_no_change(store):
     assert store.latest(run_id) is None
 
 
-def test_steps_that_alone_have_a_gramian_or_a_number_stay_in_a_thinned_series(store):
+def test_steps_that_alone_have_a_gramian_a_memory_or_a_number_stay_in_a_thinned_series(store):
     run_id = store.create_run({})
     records = []
     for step in range(2000):
@@ -180,15 +180,18 @@ def test_steps_that_alone_have_a_gramian_or_a_number_stay_in_a_thinned_series(st
         if step % 10:
             record = replace(record, gramian=None)
         scalars = {"accuracy": step / 2000} if step % 250 == 3 else {}
-        records.append(replace(record, scalars=scalars))
+        peak_bytes = 2**20 if step % 100 == 1 else None
+        records.append(replace(record, scalars=scalars, peak_bytes=peak_bytes))
     store.append(run_id, records)
     series = store.series(run_id, max_points=300)
+    weighed = series.steps[np.isfinite(series.peak_bytes)]
+    np.testing.assert_array_equal(weighed, np.arange(1, 2000, 100))
     measured = series.steps[np.isfinite(series.least_cosine)]
     np.testing.assert_array_equal(measured, np.arange(0, 2000, 10))
     named = series.steps[np.isfinite(series.scalars["accuracy"])]
     np.testing.assert_array_equal(named, np.arange(3, 2000, 250))
     assert set(range(0, 2000, 7)) <= set(series.steps.tolist())
-    assert len(series.steps) <= 300 + 200 + 8
+    assert len(series.steps) <= 300 + 200 + 20 + 8
 
 
 def test_a_step_may_be_named_by_the_number_of_a_series(store):
