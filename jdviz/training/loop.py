@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from engines.errors import NonFiniteGradientError
 from jdviz.problems import Problem, find_problem
+from jdviz.profiling.peak import with_peak
 from jdviz.training.checkpoints import CheckpointError, restore
 from jdviz.training.config import ENGINES, RunConfig
-from jdviz.training.memory import with_peak
 from jdviz.training.record import StepRecord
 from jdviz.training.updates import Update, differentiator
 

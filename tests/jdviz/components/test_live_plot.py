@@ -279,7 +279,7 @@ ORDERS = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def blank() -> Iterator["Page"]:
     """An empty page that has loaded the component and can make elements for it."""
     require_chromium()

@@ -1,4 +1,4 @@
-"""The memory that one step of a run takes at its peak."""
+"""The peak of memory alone, of a step that is made anyway."""
 
 import os
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def with_peak(step: Callable[[], T]) -> tuple[T, int | None]:
         result = step()
     kineto = recorded.profiler.kineto_results if recorded.profiler is not None else None
     live = peak = 0
-    # Only the tree has every allocation, as jdviz.profiling.events explains.
+    # Only the tree has every allocation, as `events.py` explains.
     stack: list[Any] = kineto.experimental_event_tree()[::-1] if kineto is not None else []
     while stack:
         event = stack.pop()
