@@ -77,9 +77,7 @@ def read_profile(prof: profile) -> Recorded:
     Raises:
         ValueError: The profile does not hold exactly one step.
     """
-    kineto = prof.profiler.kineto_results if prof.profiler is not None else None
-    roots = kineto.experimental_event_tree() if kineto is not None else []
-    steps = [event for event, _ in _walk(roots) if event.name == STEP]
+    steps = [event for event, _ in _walk(_roots(prof)) if event.name == STEP]
     if len(steps) != 1:
         raise ValueError(f"got {len(steps)} steps in the profile, expected one; mark it with STEP")
     step = steps[0]
@@ -91,7 +89,7 @@ def read_profile(prof: profile) -> Recorded:
         if event.name.startswith(PHASE_PREFIX):
             ends_ms = [(t - start_ns) / 1e6 for t in (event.start_time_ns, event.end_time_ns)]
             phases.append(Phase(event.name.removeprefix(PHASE_PREFIX), ends_ms[0], ends_ms[1]))
-        elif event.tag == _EventType.Allocation:
+        elif _allocates(event):
             block = event.extra_fields
             time_ms = (event.start_time_ns - start_ns) / 1e6
             source = Source(_layer(above, layers), _operation(above))
@@ -100,6 +98,30 @@ def read_profile(prof: profile) -> Recorded:
             # What carries a number without making its node comes before what makes it.
             layers[event.extra_fields.sequence_number] = _layer(above, layers)
     return Recorded(changes, phases, (step.end_time_ns - start_ns) / 1e6)
+
+
+def peak_bytes(prof: profile) -> int:
+    """The greatest number of bytes alive at once, of those allocated during a profile.
+
+    Args:
+        prof: A finished profile with `profile_memory=True`.
+    """
+    live = peak = 0
+    for event, _ in _walk(_roots(prof)):
+        if _allocates(event):
+            live += event.extra_fields.alloc_size
+            peak = max(peak, live)
+    return peak
+
+
+def _roots(prof: profile) -> list[Any]:
+    kineto = prof.profiler.kineto_results if prof.profiler is not None else None
+    return [] if kineto is None else kineto.experimental_event_tree()
+
+
+def _allocates(event: Any) -> bool:
+    """Whether an event is a block allocated or freed."""
+    return bool(event.tag == _EventType.Allocation)
 
 
 def _walk(roots: list[Any]) -> Iterator[tuple[Any, tuple[Any, ...]]]:

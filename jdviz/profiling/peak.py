@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
-from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
+
+from jdviz.profiling.events import peak_bytes
 
 T = TypeVar("T")
 
@@ -29,14 +30,4 @@ def with_peak(step: Callable[[], T]) -> tuple[T, int | None]:
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         result = step()
-    kineto = recorded.profiler.kineto_results if recorded.profiler is not None else None
-    live = peak = 0
-    # Only the tree has every allocation, as `events.py` explains.
-    stack: list[Any] = kineto.experimental_event_tree()[::-1] if kineto is not None else []
-    while stack:
-        event = stack.pop()
-        if event.tag == _EventType.Allocation:
-            live += event.extra_fields.alloc_size
-            peak = max(peak, live)
-        stack.extend(reversed(event.children))
-    return result, peak
+    return result, peak_bytes(recorded)

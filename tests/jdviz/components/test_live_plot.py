@@ -211,12 +211,7 @@ STUB = """window.Plotly = {
 ELEMENTS = """async ([js, html]) => {
   const url = URL.createObjectURL(new Blob([js], {type: "text/javascript"}));
   const module = await import(url);
-  let count = 0;
-  window.begin = () => {
-    document.body.replaceChildren();
-    window.elements = {};
-    count += 1;
-  };
+  window.elements = {};
   window.late = () => new Promise((resolve) => setTimeout(resolve, 2500));
   window.add = (name) => {
     const element = document.createElement("div");
@@ -227,7 +222,7 @@ ELEMENTS = """async ([js, html]) => {
   window.call = (name, figure) => module.default({
     parentElement: elements[name],
     data: {
-      name: `losses ${count}`, figure: JSON.stringify({data: figure, layout: {}}), config: {},
+      name: "losses", figure: JSON.stringify({data: figure, layout: {}}), config: {},
       height: 100, alt: "", source: "stub.js", base: "", cells: null,
     },
     setTriggerValue: () => {},
@@ -305,7 +300,6 @@ def blank() -> Iterator["Page"]:
 @pytest.mark.parametrize(("steps", "shown"), ORDERS)
 def test_a_figure_is_where_its_element_is(blank: "Page", steps: str, shown: str) -> None:
     """Streamlit's calls in every order that a busy browser brings about."""
-    blank.evaluate("begin()")
     # Longer than a figure without an element is kept.
     blank.evaluate(f"(async () => {{ {steps} await late(); }})()")
     assert blank.evaluate("shown()") == shown

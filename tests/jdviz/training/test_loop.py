@@ -95,7 +95,7 @@ def test_records_are_complete_and_consistent(problem: str, engine: str) -> None:
         squared = record.weights @ record.gramian @ record.weights
         assert record.direction_norm == pytest.approx(np.sqrt(max(0.0, squared)))
         assert (record.sample_ids is None) == (PROBLEMS[problem].objective_kind == "tasks")
-    # A step keeps at least a gradient of every parameter; with both its Jacobian comes to that.
+    # A step holds the gradient of its update at least, with autojac that of every objective.
     parameters = Trainer(config).model.parameters()
     gradients = sum(p.numel() * p.element_size() for p in parameters)
     assert [record.peak_bytes is None for record in records] == [True, False, True, True]
