@@ -26,7 +26,7 @@ from jdviz.problems.workloads import WORKLOADS
 from jdviz.profiling import OURS, SGD, Limits, MeasurementError, measurable_methods
 
 Options = argparse.Namespace
-APP_PARTS = ("waits", "pages", "rate", "class", "soak")
+APP_PARTS = ("waits", "pages", "pad", "rate", "class", "soak")
 MEBIBYTE = 2**20
 
 

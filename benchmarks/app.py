@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.neighbour import measure_neighbour
 from benchmarks.opening import measure_opening
+from benchmarks.pad import measure_pad
 from benchmarks.report import Report
 from benchmarks.serving import Server
 from benchmarks.soak import SETTLED, measure_soak
@@ -28,7 +29,7 @@ def measure_app(parts: Sequence[str], rounds: int, cycles: int) -> Report:
     """Use the app in a headless browser.
 
     Args:
-        parts: Some of waits, pages, rate, class and soak.
+        parts: Some of waits, pages, pad, rate, class and soak.
         rounds: How often Start is pressed and every page is opened.
         cycles: How many visits the soak has.
 
@@ -50,6 +51,8 @@ def measure_app(parts: Sequence[str], rounds: int, cycles: int) -> Report:
                     found, told = _waits(browser, Path(folder), rounds)
                 elif part == "pages":
                     found, told = _pages(browser, Path(folder), rounds)
+                elif part == "pad":
+                    found, told = _pad(browser, Path(folder), rounds)
                 elif part == "rate":
                     found, told = _rate(Path(folder), rounds)
                 elif part == "class":
@@ -106,6 +109,18 @@ def _pages(browser: Browser, folder: Path, rounds: int) -> tuple[Rows, Mapping[s
             more_s = [one - other for one, other in zip(found_s, bare, strict=True)]
             rows.append(_row(f"{name}: more than the bare page, s", more_s, "≤ 0.7"))
     return rows, {"opened_s": dict(opened_s)}
+
+
+def _pad(browser: Browser, folder: Path, rounds: int) -> tuple[Rows, Mapping[str, Any]]:
+    """A gradient dragged on the Directions page."""
+    with Server(folder) as server:
+        found = measure_pad(browser, server, rounds)
+    numbers = (median(found.redrawn_ms), min(found.redrawn_ms), max(found.redrawn_ms))
+    rows = [
+        ["pointer moved → figure redrawn, ms", *(f"{value:.0f}" for value in numbers), "≤ 100"],
+        ["redraws a second during a drag", f"{found.redraws_per_s:.1f}", "", "", ""],
+    ]
+    return rows, {"redrawn_ms": found.redrawn_ms, "redraws_per_s": found.redraws_per_s}
 
 
 def _rate(folder: Path, rounds: int) -> tuple[Rows, Mapping[str, Any]]:

@@ -14,17 +14,16 @@ from torch import Tensor, nn
 from engines.aggregation import METHODS, MethodRecord, WeightedAggregator
 from engines.errors import EngineError
 from jdviz.conflict import PARALLEL, ROUNDING, hurt_mask, without_rounding
-from jdviz.spectrum import leading_plane
+from jdviz.construction import pcgrad_orders
 
 RANDOM_DRAWS = 48
+
+#: With up to this many gradients PCGrad is taken in every order: 8 for three, and 1296 for four.
+MOST_IN_EVERY_ORDER = 3
 
 #: Methods whose weights depend on the inner products of the gradients alone, so that a recorded
 #: Gramian is enough to know what they do. The others work coordinate by coordinate.
 GRAMIAN_METHODS = tuple(name for name, one in METHODS.items() if one.statistic != "jacobian")
-
-#: A negative eigenvalue of a Gramian up to this share of the largest is rounding: single precision
-#: leaves about 1e-7, and a sum over many parameters some more.
-NEGATIVE = 1e-4
 
 NO_PARAMETERS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
@@ -33,13 +32,14 @@ NO_PARAMETERS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 class Outcome:
     """What one method does with a Jacobian J of shape [m, n].
 
-    A method that draws random numbers is run several times; the other fields describe the mean of
-    its draws, which is what many steps with it amount to. A method with memory is asked for its
-    first step.
+    A method that draws random numbers is run several times, PCGrad with up to three gradients in
+    every order; the other fields describe the mean, which is what many steps with it amount to. A
+    method with memory is asked for its first step.
 
     Attributes:
         method: The method's name.
         draws: Directions A(J), shape [s, n]; s is 1 unless the method is random.
+        drawn: What they are: "48 seeds", "8 orders"; empty for a method that is not random.
         direction: Their mean, shape [n].
         weights: Mean weights, shape [m]; None for a method without weights.
         inner: J·A(J), shape [m]: how fast each objective falls, negative for one that is hurt, 0
@@ -50,6 +50,7 @@ class Outcome:
 
     method: str
     draws: NDArray[np.float64]
+    drawn: str
     direction: NDArray[np.float64]
     weights: NDArray[np.float64] | None
     inner: NDArray[np.float64]
@@ -87,70 +88,18 @@ class Comparison:
     outcomes: tuple[Outcome, ...]
     refusals: tuple[Refusal, ...]
 
+    @property
+    def drawn(self) -> dict[str, str]:
+        """Random method to what its directions are, such as "48 seeds"."""
+        return {outcome.method: outcome.drawn for outcome in self.outcomes if outcome.drawn}
 
-def rows_from_polar(angles_deg: Sequence[float], lengths: Sequence[float]) -> NDArray[np.float64]:
-    """Gradients in the plane from their angles and lengths.
-
-    Args:
-        angles_deg: Angle of each gradient from the x axis, degrees, shape [m].
-        lengths: Length of each, shape [m]; 0 gives a zero gradient.
-
-    Returns:
-        The Jacobian, shape [m, 2]. Multiples of 90° are exact.
-    """
-    rows = np.empty((len(angles_deg), 2))
-    for row, angle, length in zip(rows, angles_deg, lengths, strict=True):
-        quarter, rest = divmod(angle, 90.0)
-        # cos(90°) in floating point is 6e-17, which would make opposed gradients not quite so.
-        x, y = (1.0, 0.0) if rest == 0 else _unit(rest)
-        for _ in range(int(quarter) % 4):
-            x, y = -y, x
-        row[:] = length * x, length * y
-    return rows + 0.0  # no negative zeros
-
-
-def _unit(angle_deg: float) -> tuple[float, float]:
-    return math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
-
-
-def rows_from_gramian(G: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Vectors with given inner products: the gradients of a Gramian up to a rotation.
-
-    With G = Q Λ Qᵀ the rows of Q Λ^½ have the inner products G. Eigenvalues descend, so the first
-    two columns are the gradients in the plane that shows most of them.
-
-    Args:
-        G: Gramian, shape [m, m].
-
-    Returns:
-        Rows, shape [m, r] with r at least 2. The first two columns and their signs are those of
-        `jdviz.spectrum.leading_plane`.
-
-    Raises:
-        ValueError: If G is not square, not finite, not symmetric, or has an eigenvalue so far below
-            zero that no gradients have these inner products.
-    """
-    if G.ndim != 2 or G.shape[0] != G.shape[1] or not np.isfinite(G).all():
-        raise ValueError(
-            f"got a matrix of shape {G.shape}, expected a square one of finite numbers; choose "
-            "another step."
-        )
-    if np.abs(G - G.T).max(initial=0.0) > NEGATIVE * np.abs(G).max(initial=0.0):
-        raise ValueError(
-            "got a matrix that is not symmetric, expected a Gramian; choose another matrix."
-        )
-    values, vectors = np.linalg.eigh((G + G.T) / 2)
-    values, vectors = values[::-1], vectors[:, ::-1]
-    if values.size and values[-1] < -NEGATIVE * max(float(values[0]), 0.0):
-        raise ValueError(
-            f"got a matrix whose smallest eigenvalue is {values[-1]:.3g}, expected a Gramian, "
-            "which has none below zero; choose another matrix."
-        )
-    rows = vectors * np.sqrt(np.maximum(values, 0.0))
-    rows = rows[:, : max(2, int((values > 0).sum()))]
-    rows = np.pad(rows, ((0, 0), (0, max(0, 2 - rows.shape[1]))))
-    rows[:, :2] = leading_plane(G).gradients
-    return rows
+    @property
+    def directions(self) -> dict[str, NDArray[np.float64]]:
+        """Method to its direction, shape [n], or to one for each draw, shape [s, n]."""
+        return {
+            outcome.method: outcome.draws if len(outcome.draws) > 1 else outcome.direction
+            for outcome in self.outcomes
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,29 +207,60 @@ def _outcome(
     parameters: Mapping[str, Any],
     count: int,
 ) -> Outcome:
-    matrix = torch.tensor(jacobian, dtype=torch.float64)
-    generator = torch.Generator().manual_seed(seed)
-    runs = [
-        _first_step(record, matrix, generator, parameters)
-        for _ in range(count if record.random else 1)
-    ]
-    draws = np.stack([direction for direction, _ in runs])
-    found = [weights for _, weights in runs if weights is not None]
-    weights = np.stack(found) if found else None
+    if record.name == "PCGrad" and 1 <= len(jacobian) <= MOST_IN_EVERY_ORDER:
+        made = _in_every_order(jacobian)
+    else:
+        made = _drawn(jacobian, record, seed, parameters, count)
     lengths = np.linalg.norm(jacobian, axis=1)
     # A sum of gradients that cancels is zero, and not a direction of length 1e-16. Without
     # weights, no gradient counts more than once.
-    terms = lengths.sum() if weights is None else np.abs(weights) @ lengths
+    terms = lengths.sum() if made.weights is None else np.abs(made.weights) @ lengths
+    draws = made.draws.copy()
     draws[np.linalg.norm(draws, axis=1) <= ROUNDING * terms] = 0.0
-    direction, mean = draws.mean(0), jacobian.mean(0)
+    direction, mean = made.shares @ draws, jacobian.mean(0)
     norm, mean_norm = float(np.linalg.norm(direction)), float(np.linalg.norm(mean))
     angle = math.nan
     if norm > 0 and mean_norm > 0:
         cosine = float(direction @ mean) / (norm * mean_norm)
         angle = math.degrees(math.acos(min(1.0, max(-1.0, cosine))))
-    average = None if weights is None else weights.mean(0)
+    average = None if made.weights is None else made.shares @ made.weights
     inner = without_rounding(jacobian @ direction, jacobian @ jacobian.T, average)
-    return Outcome(record.name, draws, direction, average, inner, norm, angle)
+    return Outcome(record.name, draws, made.drawn, direction, average, inner, norm, angle)
+
+
+@dataclass(frozen=True, eq=False)
+class _Draws:
+    """Directions of one method, shape [s, n], what they are, how often each comes, and weights."""
+
+    draws: NDArray[np.float64]
+    drawn: str
+    shares: NDArray[np.float64]
+    weights: NDArray[np.float64] | None
+
+
+def _in_every_order(jacobian: NDArray[np.float64]) -> _Draws:
+    orders = pcgrad_orders(jacobian)
+    drawn = f"{orders.count} orders" if orders.count > 1 else ""
+    weights = np.tile(orders.weights, (len(orders.shares), 1))
+    return _Draws(orders.directions, drawn, orders.shares, weights)
+
+
+def _drawn(
+    jacobian: NDArray[np.float64],
+    record: MethodRecord,
+    seed: int,
+    parameters: Mapping[str, Any],
+    count: int,
+) -> _Draws:
+    matrix = torch.tensor(jacobian, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    times = count if record.random else 1
+    runs = [_first_step(record, matrix, generator, parameters) for _ in range(times)]
+    draws = np.stack([direction for direction, _ in runs])
+    found = [weights for _, weights in runs if weights is not None]
+    drawn = f"{times} seeds" if record.random else ""
+    shares = np.full(times, 1 / times)
+    return _Draws(draws, drawn, shares, np.stack(found) if found else None)
 
 
 def _first_step(

@@ -9,8 +9,9 @@ const RETRIES = 5;
 const KEEP_MS = 2000;
 // Of each element its figure, and the last call for it.
 const mounts = new WeakMap();
-// By address and name, also those whose element has gone for the moment.
-const figures = new Map();
+// By address and name, also those whose element has gone for the moment. Of the whole page, for the
+// buttons that save a figure.
+const figures = (window[Symbol.for("jdviz.figures")] ??= new Map());
 
 // Where the app is served from. Its own script says so whatever proxy lies between; the server's
 // setting is the second choice.
@@ -110,6 +111,7 @@ class LivePlot {
     this.wanted = null;
     this.drawn = null;
     this.cells = null;
+    this.handles = null;
     this.width = 0;
     this.library = null;
     this.busy = false;
@@ -158,6 +160,7 @@ class LivePlot {
     } else if (canvas !== this.canvas) {
       canvas.replaceWith(this.canvas);
     }
+    this.handles?.attach(this.root);
     this.observer.disconnect();
     this.observer.observe(this.root);
     this.say(this.drawn === null ? "Loading the figure …" : "");
@@ -171,7 +174,19 @@ class LivePlot {
     this.wanted = data;
     // The same picture may mean other cells.
     if (data.figure === this.drawn) this.cells = data.cells;
+    this.handle(data.handles);
     this.draw();
+  }
+
+  handle(handles) {
+    if (!handles) {
+      this.handles?.detach();
+      this.handles = null;
+      return;
+    }
+    this.handles ??= new Handles(this);
+    this.handles.attach(this.root);
+    this.handles.set(handles);
   }
 
   // Draws the newest figure; those that arrive while one is being drawn replace each other.
@@ -216,7 +231,12 @@ class LivePlot {
     const width = Math.floor(this.root.clientWidth);
     const { data, layout } = JSON.parse(figure);
     await library.react(this.canvas, data, { ...layout, width, height }, config);
-    if (this.drawn === null) this.canvas.on("plotly_click", (event) => this.clicked(event));
+    if (this.drawn === null) {
+      this.canvas.on("plotly_click", (event) => this.clicked(event));
+      // Also after a zoom.
+      this.canvas.on("plotly_afterplot", () => this.handles?.place());
+    }
+    this.handles?.place();
     this.drawn = figure;
     this.cells = cells;
     this.width = width;
@@ -261,6 +281,7 @@ class LivePlot {
     if (figures.get(this.name) === this) figures.delete(this.name);
     this.observer.disconnect();
     for (const name of RELEASES) window.removeEventListener(name, this.release, true);
+    this.handles?.detach();
     if (!this.busy) this.purge();
   }
 

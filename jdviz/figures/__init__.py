@@ -11,6 +11,12 @@ from jdviz.figures.changes import (
     update_change_caption,
 )
 from jdviz.figures.cone import DualCone2D, dual_cone_2d
+from jdviz.figures.cone_space import DualCone3D, dual_cone_3d
+from jdviz.figures.construction import (
+    CONSTRUCTION_STEPS,
+    construction_caption,
+    construction_figure,
+)
 from jdviz.figures.courses import (
     conflict_caption,
     conflict_history,
@@ -19,6 +25,12 @@ from jdviz.figures.courses import (
 )
 from jdviz.figures.crossover import CrossoverDot, crossover_caption, crossover_map
 from jdviz.figures.deltas import delta_bars, delta_caption
+from jdviz.figures.directions import (
+    comparison_caption,
+    directions_caption,
+    directions_figure,
+    directions_frame,
+)
 from jdviz.figures.durations import time_bars, time_caption
 from jdviz.figures.fits import fit_bars, fit_caption
 from jdviz.figures.futures import (
@@ -44,28 +56,29 @@ from jdviz.figures.modules import (
 )
 from jdviz.figures.overlay import Line, overlay, overlay_caption
 from jdviz.figures.peaks import peak_caption, peak_split_bars
-from jdviz.figures.plane import (
-    comparison_caption,
-    directions_caption,
-    directions_figure,
-    plane_caption,
-    update_plane_figure,
-)
+from jdviz.figures.plane import plane_caption, update_plane_figure
 from jdviz.figures.reading import figure_csv, figure_html, figure_table
 from jdviz.figures.report import Section, html_report
 from jdviz.figures.seeds import SeedGroup, seed_bands, seed_caption
+from jdviz.figures.space import directions_radius, space_caption, space_figure
 from jdviz.figures.spectra import spectrum_bars, spectrum_caption
 from jdviz.figures.styles import ENGINE_STYLES
 from jdviz.figures.tables import directions_table
 from jdviz.figures.theme import CONFIG, Figure, Theme
 from jdviz.figures.timelines import memory_caption, memory_timelines
 from jdviz.figures.training import loss_caption, loss_history, weight_bars, weight_caption
+from jdviz.figures.trajectories import CosineField, parameter_paths, parameter_paths_caption
+from jdviz.figures.trajectory_distances import distance_caption, distance_lines, outcome_sentence
+from jdviz.figures.trajectory_values import objective_paths, objective_paths_caption
 
 __all__ = [
     "CONFIG",
+    "CONSTRUCTION_STEPS",
     "ENGINE_STYLES",
+    "CosineField",
     "CrossoverDot",
     "DualCone2D",
+    "DualCone3D",
     "Figure",
     "GrowthPoint",
     "Line",
@@ -78,6 +91,8 @@ __all__ = [
     "comparison_sections",
     "conflict_caption",
     "conflict_history",
+    "construction_caption",
+    "construction_figure",
     "cosine_caption",
     "cosine_heatmap",
     "crossover_caption",
@@ -87,8 +102,13 @@ __all__ = [
     "delta_caption",
     "directions_caption",
     "directions_figure",
+    "directions_frame",
+    "directions_radius",
     "directions_table",
+    "distance_caption",
+    "distance_lines",
     "dual_cone_2d",
+    "dual_cone_3d",
     "engine_difference",
     "engine_difference_caption",
     "figure_csv",
@@ -123,16 +143,23 @@ __all__ = [
     "memory_timelines",
     "mirrored_caption",
     "mirrored_timelines",
+    "objective_paths",
+    "objective_paths_caption",
+    "outcome_sentence",
     "overlay",
     "overlay_caption",
     "pair_layers",
     "pair_layers_caption",
+    "parameter_paths",
+    "parameter_paths_caption",
     "peak_caption",
     "peak_split_bars",
     "plan_table",
     "plane_caption",
     "seed_bands",
     "seed_caption",
+    "space_caption",
+    "space_figure",
     "spectrum_bars",
     "spectrum_caption",
     "time_bars",

@@ -21,6 +21,12 @@ from jdviz.figures.words import number
 #: Tips closer than this share of the frame share one label.
 CROWDED = 0.09
 
+#: Room around the longest arrow, for its label.
+ROOM = 1.18
+
+#: Width in pixels of an arrow's head, and of the handle by which it is dragged.
+CLEARANCE, HANDLE = 9.0, 30.0
+
 #: Up to this many gradients have a line of their own in the legend.
 LISTED_GRADIENTS = 3
 
@@ -43,7 +49,8 @@ def arrows(
     """One trace of arrows from the origin, however many there are.
 
     Args:
-        vectors: Tips, shape [s, 2]; rows that are not finite are left out, a zero is a dot.
+        vectors: Tips, shape [s, 2]; rows that are not finite are left out, a zero is a dot, and one
+            at the edge of the frame has no head.
         style: Colour and dash.
         name: Entry in the legend.
         hover: Words for each tip, length s.
@@ -60,10 +67,13 @@ def arrows(
     for vector, text in zip(drawable(vectors), hover, strict=True):
         if not np.isfinite(vector).all():
             continue
-        short = float(np.abs(vector).max()) <= DOT * frame
+        reach = float(np.abs(vector).max()) / frame
+        short = reach <= DOT
+        # What was cut at the frame goes on beyond it, and a head would say that it ends there.
+        size = 8.0 if short else 0.0 if reach >= 1 - DOT else head
         # The head turns by the segment from the point before it, so each arrow has its origin.
         places += [[0.0, 0.0], [float(vector[0]), float(vector[1])], [None, None]]
-        sizes += [0.0, 8.0 if short else head, 0.0]
+        sizes += [0.0, size, 0.0]
         symbols += ["circle", "circle" if short else "arrow", "circle"]
         words += ["", text, ""]
     return go.Scatter(
@@ -131,7 +141,14 @@ def gradient_arrows(
     return [*traces, tip_labels(gradients, short, frame, theme)]
 
 
-def tip_labels(vectors: Array, labels: Sequence[str], frame: float, theme: Theme) -> go.Scatter:
+def tip_labels(
+    vectors: Array,
+    labels: Sequence[str],
+    frame: float,
+    theme: Theme,
+    *,
+    clearance: float = CLEARANCE,
+) -> go.Scatter:
     """One trace with a label at every tip, outside the arrow; tips that nearly meet share one.
 
     Args:
@@ -139,6 +156,7 @@ def tip_labels(vectors: Array, labels: Sequence[str], frame: float, theme: Theme
         labels: A short label for each, length s.
         frame: Half the width of the shown square.
         theme: "light" or "dark".
+        clearance: Width in pixels of what a label must not cover.
     """
     groups: list[tuple[Array, list[str]]] = []
     for vector, label in zip(drawable(vectors), labels, strict=True):
@@ -155,7 +173,7 @@ def tip_labels(vectors: Array, labels: Sequence[str], frame: float, theme: Theme
         text=[", ".join(words) for _, words in groups],
         # The marks are invisible; they hold the labels off the tips.
         mode="markers+text",
-        marker={"size": 9, "opacity": 0, "color": PALETTES[theme].text},
+        marker={"size": clearance, "opacity": 0, "color": PALETTES[theme].text},
         textposition=[_outside(tip) for tip, _ in groups],
         textfont={"color": PALETTES[theme].text, "size": 14},
         hoverinfo="skip",
@@ -183,6 +201,20 @@ def arrow_layout(
         xaxis=titled(x, **shared),
         yaxis=titled(y, **shared, scaleanchor="x", scaleratio=1),
     )
+
+
+def fit_axes(layout: dict[str, Any], arrays: Sequence[Array], square: float) -> None:
+    """Let the axes reach as far as the arrows, and a little further for their labels.
+
+    Args:
+        layout: From `arrow_layout`; its ranges are replaced.
+        arrays: Tips, each of shape [s, 2].
+        square: Half the width of the square.
+    """
+    tips = np.nan_to_num(np.concatenate([np.zeros((1, 2)), *arrays]))
+    room = 0.14 * square
+    for axis, values in zip(("xaxis", "yaxis"), tips.T, strict=True):
+        layout[axis]["range"] = [float(values.min()) - room, float(values.max()) + room]
 
 
 def subscript(index: int) -> str:

@@ -6,8 +6,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
+from plotly import graph_objects as go
 
 from jdviz.figures.arrays import Array, drawable
+from jdviz.figures.theme import PALETTES, Theme, with_opacity
 
 ConeKind = Literal["plane", "half-plane", "wedge", "line", "ray", "origin"]
 
@@ -97,6 +99,35 @@ def dual_cone_2d(J: ArrayLike) -> DualCone2D:
     if arc <= SAME_ANGLE:
         return DualCone2D("half-plane", center, math.pi)
     return DualCone2D("wedge", center, math.pi - arc)
+
+
+def cone_trace(
+    cone: DualCone2D, frame: float, theme: Theme, *, name: str | None = None
+) -> go.Scatter:
+    """A dual cone as a quiet fill, or as a thick line or a ring where it has no area.
+
+    Args:
+        cone: From `dual_cone_2d`.
+        frame: Half the width of the shown square.
+        theme: "light" or "dark".
+        name: Entry in the legend; if None, it says which kind of cone this is.
+    """
+    palette = PALETTES[theme]
+    # Far beyond the frame, which is wider than high on a wide page.
+    outline = cone.outline(50 * frame)
+    filled = cone.kind in ("plane", "half-plane", "wedge")
+    return go.Scatter(
+        x=outline[:, 0],
+        y=outline[:, 1],
+        mode="markers" if cone.kind == "origin" else "lines",
+        fill="toself" if filled else "none",
+        fillcolor=with_opacity(palette.cone, 0.16),
+        line={"color": palette.cone, "width": 0 if filled else 5},
+        opacity=1.0,
+        marker={"color": palette.cone, "size": 11, "symbol": "circle-open", "line": {"width": 3}},
+        name=f"hurts none: {DESCRIPTIONS[cone.kind]}" if name is None else name,
+        hoverinfo="skip",
+    )
 
 
 def check_plane_jacobian(J: ArrayLike) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jdviz.figures.frame import TRUE_VALUES, WORDS_ONLY
+from jdviz.figures.plain import without_formulas
 from jdviz.figures.report import Section, html_report
 from jdviz.figures.theme import Figure
 from jdviz.figures.words import number
@@ -26,8 +27,8 @@ def figure_table(figure: Figure) -> pd.DataFrame:
 
     Traces that share an axis become columns beside each other, with a row for every place on it.
     Where a trace has several points at one place, such as arrows from one origin, every point is a
-    row. Helpers without a name and without hover text, and entries of the legend without data, are
-    left out.
+    row, and so it is in space. Helpers without a name and without hover text, and entries of the
+    legend without data, are left out.
 
     Args:
         figure: Any of `jdviz.figures`.
@@ -46,6 +47,8 @@ def figure_table(figure: Figure) -> pd.DataFrame:
         title = _text(figure.layout.yaxis.title.text)
         columns = {f"{_text(trace.name)}: {title}": _values(trace.y) for trace in boxes}
         return _with_key("objective", names, columns)
+    if any(trace.type == "scatter3d" for trace in figure.data):
+        return _places_in_space(figure)
     traces = [_Points(figure, place) for place in range(len(figure.data))]
     shown = [trace for trace in traces if trace.shown]
     if all(trace.distinct for trace in shown) and len({trace.key_name for trace in shown}) < 2:
@@ -59,7 +62,7 @@ def figure_csv(figure: Figure) -> str:
     Args:
         figure: Any of `jdviz.figures`.
     """
-    table = figure_table(figure)
+    table = without_formulas(figure_table(figure))
     return str(table.to_csv(index=not isinstance(table.index, pd.RangeIndex)))
 
 
@@ -187,6 +190,28 @@ def _rows(shown: Sequence[_Points]) -> pd.DataFrame:
             record = {"name": trace.trace_name, trace.key_name: key, trace.value_name: value}
             records.append(record | ({WORDS: word} if word else {}))
     return pd.DataFrame(records)
+
+
+def _places_in_space(figure: Figure) -> pd.DataFrame:
+    """A row for each point that has words, with its place along three axes; bodies have none."""
+    scene = figure.layout.scene
+    titles = [
+        _text(axis.title.text) or letter
+        for axis, letter in zip((scene.xaxis, scene.yaxis, scene.zaxis), "xyz", strict=True)
+    ]
+    records: list[dict[str, Any]] = []
+    for trace in figure.data:
+        if trace.type != "scatter3d" or not trace.name:
+            continue
+        name, words = {"name": _text(trace.name)}, trace.hovertext
+        if trace.meta == WORDS_ONLY:
+            records.append(name | {WORDS: _text(words)})
+            continue
+        sides = (_values(trace.x), _values(trace.y), _values(trace.z))
+        for place, word in zip(zip(*sides, strict=True), words or (), strict=True):
+            if word:
+                records.append(name | dict(zip(titles, place, strict=True)) | {WORDS: word})
+    return pd.DataFrame(records, columns=["name", *titles, WORDS])
 
 
 def _with_key(name: str, places: Sequence[Any], columns: Mapping[str, Sequence[Any]]) -> Any:

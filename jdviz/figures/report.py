@@ -1,5 +1,6 @@
 """One HTML file with figures, their sentences and their tables, which needs no network."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -8,6 +9,7 @@ import pandas as pd
 import plotly.io
 from plotly.offline import get_plotlyjs
 
+from jdviz.figures.plain import figure_json
 from jdviz.figures.theme import CONFIG, FONT_FAMILY, PALETTES, Figure
 from jdviz.figures.words import MISSING
 
@@ -76,8 +78,9 @@ def _section(section: Section, index: int) -> str:
     if section.figure is not None:
         config = {**CONFIG, "responsive": True}
         drawing = plotly.io.to_html(
-            section.figure,
+            json.loads(figure_json(section.figure)),
             config=config,
+            validate=False,
             include_plotlyjs=False,
             full_html=False,
             div_id=f"figure-{index}",

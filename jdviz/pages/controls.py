@@ -1,13 +1,26 @@
-"""Controls whose values live in the address, and the check of an address someone typed.
+"""Controls whose values live in the address, and the check of an address someone typed."""
 
-A bound widget drops a value that it cannot take without a word, so the address is read first.
-"""
-
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import streamlit as st
+
+from jdviz.pages.address import arrive, begin, escaped, newly_named, quoted, write
+from jdviz.pages.lecture import PREFIXES, locked, unknown_names
+
+__all__ = [
+    "Choice",
+    "Number",
+    "Setting",
+    "Several",
+    "Switch",
+    "Words",
+    "arrive",
+    "check_address",
+    "escaped",
+    "forget_address",
+    "quoted",
+]
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,11 @@ class Choice:
 
     def current(self) -> str:
         """The value before the control is drawn: of the session, the address, or the default."""
+        link = newly_named(self.key)
+        if link == []:
+            st.session_state.pop(self.key, None)
+        elif link is not None and link[-1] in self.options:
+            st.session_state[self.key] = link[-1]
         value = st.session_state.get(self.key, st.query_params.get(self.key, self.default))
         return value if value in self.options else self.default
 
@@ -42,7 +60,7 @@ class Choice:
         on_change: Callable[[], None] | None = None,
         help_text: str | None = None,
     ) -> str:
-        """Show the control.
+        """Show the control as a menu.
 
         Args:
             titles: What each value is called on the page.
@@ -52,8 +70,7 @@ class Choice:
         Returns:
             The chosen value.
         """
-        # Not bound to the address: Streamlit would write the title there, and expect it.
-        st.session_state.setdefault(self.key, self.current())
+        self.begin()
         drawn = st.selectbox(
             self.label,
             self.options,
@@ -62,12 +79,57 @@ class Choice:
             persist_state="session",
             on_change=on_change,
             help=help_text,
+            disabled=locked(self.key),
         )
+        return self.taken(drawn)
+
+    def draw_buttons(
+        self,
+        titles: Callable[[str], str] = str,
+        *,
+        help_text: str | None = None,
+        bare: bool = False,
+    ) -> str:
+        """Show the control as buttons beside each other.
+
+        Args:
+            titles: What each value is called on the page.
+            help_text: A sentence behind the question mark.
+            bare: Whether the label is only for those who do not see the page.
+
+        Returns:
+            The chosen value; the default also where none is chosen, which can be only if it is not
+            among the values.
+        """
+        self.begin()
+        drawn = st.segmented_control(
+            self.label,
+            self.options,
+            format_func=titles,
+            required=self.default in self.options,
+            key=self.key,
+            persist_state="session",
+            help=help_text,
+            label_visibility="collapsed" if bare else "visible",
+            disabled=locked(self.key),
+        )
+        return self.taken(drawn)
+
+    def begin(self) -> None:
+        """Give the control its value before it is drawn, where it has none that fits."""
+        value = self.current()
+        # Not there yet, or of other options than those of a moment ago.
+        if st.session_state.get(self.key) not in self.options:
+            st.session_state[self.key] = value if value in self.options else None
+
+    def taken(self, drawn: str | None) -> str:
+        """What the control says, also put into the address.
+
+        Args:
+            drawn: What the browser sent; anything else than a value is the default.
+        """
         chosen = drawn if drawn in self.options else self.default
-        if chosen != self.default:
-            st.query_params[self.key] = chosen
-        elif self.key in st.query_params:
-            del st.query_params[self.key]
+        write(self.key, None if chosen == self.default else chosen)
         return chosen
 
 
@@ -121,6 +183,7 @@ class Number:
             The value, within its range.
         """
         kind = int if self.digits == 0 else float
+        begin(self.key, self._read, self._fitting(st.session_state.get(self.key)), self.default)
         form = "%.6g" if self.digits is None else f"%.{self.digits}f" if self.digits else "%d"
         value = st.number_input(
             self.label,
@@ -130,11 +193,26 @@ class Number:
             step=kind(self.step),
             format=form,
             key=self.key,
-            bind="query-params",
+            persist_state="session",
             help=help_text,
+            disabled=locked(self.key),
         )
         # The browser keeps to the range, but a client need not.
-        return min(max(kind(value), kind(self.low)), kind(self.high))
+        value = min(max(kind(value), kind(self.low)), kind(self.high))
+        write(self.key, None if value == kind(self.default) else f"{value:.12g}")
+        return value
+
+    def _read(self, texts: Sequence[str]) -> float | None:
+        """The value that an address gives, None where it cannot be taken."""
+        kind = int if self.digits == 0 else float
+        return None if self.problem_with(texts[-1]) is not None else kind(float(texts[-1]))
+
+    def _fitting(self, known: object) -> float | None:
+        """A value of the session within the range of today, of the type that the control takes."""
+        if not isinstance(known, int | float):
+            return None
+        kind = int if self.digits == 0 else float
+        return min(max(kind(known), kind(self.low)), kind(self.high))
 
 
 @dataclass(frozen=True)
@@ -166,24 +244,129 @@ class Several:
         Returns:
             The chosen values in the order of `options`.
         """
+        known = st.session_state.get(self.key)
+        fits = isinstance(known, list | tuple) and all(one in self.options for one in known)
+        begin(self.key, self._read, known if fits else None, list(self.default))
         chosen = st.multiselect(
             self.label,
             self.options,
             wrap=True,
             filter_mode="contains",
-            default=self.default,
             key=self.key,
-            bind="query-params",
+            persist_state="session",
             help=help_text,
+            disabled=locked(self.key),
         )
+        # In an address the order is the visitor's; an empty text says that none is chosen.
+        same = set(chosen) == set(self.default)
+        write(self.key, None if same else [one for one in chosen if one in self.options] or "")
         return [option for option in self.options if option in chosen]
 
+    def _read(self, texts: Sequence[str]) -> list[str] | None:
+        """The values that an address gives, without those that are none; None where none is."""
+        found = [text for text in dict.fromkeys(texts) if text in self.options]
+        return found if found or not any(texts) else None
 
-Setting = Choice | Number | Several
+
+@dataclass(frozen=True)
+class Switch:
+    """A setting that is on or off.
+
+    Attributes:
+        key: Its name in the address and in the session.
+        label: Its name on the page.
+        default: Whether it is on to begin with.
+    """
+
+    key: str
+    label: str
+    default: bool = False
+
+    def problem_with(self, text: str) -> str | None:
+        """Why a value from the address cannot be taken, or None if it can."""
+        return _not_among(self.label, text.lower(), ("true", "false"))
+
+    def draw(self, *, help_text: str | None = None) -> bool:
+        """Show the control.
+
+        Args:
+            help_text: A sentence behind the question mark.
+
+        Returns:
+            Whether it is on.
+        """
+        known = st.session_state.get(self.key)
+        begin(self.key, self._read, known if isinstance(known, bool) else None, self.default)
+        on = st.toggle(
+            self.label,
+            key=self.key,
+            persist_state="session",
+            help=help_text,
+            disabled=locked(self.key),
+        )
+        write(self.key, None if on == self.default else str(on).lower())
+        return on
+
+    def _read(self, texts: Sequence[str]) -> bool | None:
+        """What an address says, None where it cannot be taken."""
+        known = {"true": True, "false": False}
+        return known.get(texts[-1].lower())
 
 
-def check_address(page: str, settings: Sequence[Setting]) -> None:
-    """Say which values of the address cannot be taken, before the widgets silently drop them.
+@dataclass(frozen=True)
+class Words:
+    """A setting that is a text.
+
+    Attributes:
+        key: Its name in the address and in the session.
+        label: Its name on the page.
+        most: How many characters it may have.
+    """
+
+    key: str
+    label: str
+    most: int = 200
+
+    def problem_with(self, text: str) -> str | None:
+        """Why a text from the address cannot be taken, or None if it can."""
+        return None if len(text) <= self.most else f"{self.label} has more than {self.most} signs"
+
+    def draw(self, *, placeholder: str = "", help_text: str | None = None) -> str:
+        """Show the control.
+
+        Args:
+            placeholder: What stands in it while it is empty.
+            help_text: A sentence behind the question mark.
+
+        Returns:
+            The text.
+        """
+        known = st.session_state.get(self.key)
+        begin(self.key, self._read, known if isinstance(known, str) else None, "")
+        text = st.text_input(
+            self.label,
+            key=self.key,
+            persist_state="session",
+            placeholder=placeholder,
+            max_chars=self.most,
+            help=help_text,
+            disabled=locked(self.key),
+        )
+        write(self.key, text or None)
+        return text or ""
+
+    def _read(self, texts: Sequence[str]) -> str | None:
+        """What an address says, None where it cannot be taken."""
+        return texts[-1] if self.problem_with(texts[-1]) is None else None
+
+
+Setting = Choice | Number | Several | Switch | Words
+
+
+def check_address(
+    page: str, settings: Sequence[Setting], others: Mapping[str, str] | Sequence[str] = ()
+) -> None:
+    """Say which values of the address cannot be taken, before the controls replace them.
 
     Call it before any of the settings is drawn. The address is checked once, when the visitor
     arrives on the page; what it found stays there until `forget_address` is called.
@@ -191,48 +374,38 @@ def check_address(page: str, settings: Sequence[Setting]) -> None:
     Args:
         page: The page's key.
         settings: The page's settings.
+        others: Further names of its address, whose values the page checks itself; best with what
+            each says, for the table of docs/lectures.md.
     """
     # One element whether there are notices or not: what follows keeps its place on the page.
     place = st.container()
     flag = f"{page}:address"
     if flag not in st.session_state:
-        st.session_state[flag] = [
-            f"{problem}; using {_shown(setting)} instead."
-            for setting in settings
-            for text in st.query_params.get_all(setting.key)
-            if text and (problem := setting.problem_with(text))
-        ]
+        st.session_state[flag] = _problems(page, settings, others)
     for sentence in st.session_state[flag]:
         place.warning(f"The address was not followed: {sentence}")
+
+
+def _problems(page: str, settings: Sequence[Setting], others: Iterable[str]) -> list[str]:
+    """What of the address cannot be followed, a sentence each."""
+    found = [
+        f"{problem}; using {_shown(setting)} instead."
+        for setting in settings
+        for text in st.query_params.get_all(setting.key)
+        if text and (problem := setting.problem_with(text))
+    ]
+    if page not in PREFIXES:
+        return found
+    wrong = unknown_names(page, [*(setting.key for setting in settings), *others])
+    return found + [
+        f"“{quoted(name)}” is no part of this page that could be hidden or locked."
+        for name in wrong
+    ]
 
 
 def forget_address(page: str) -> None:
     """Take the notices about the address away, once the visitor has acted."""
     st.session_state[f"{page}:address"] = []
-
-
-def quoted(text: str) -> str:
-    """Text that a visitor's address holds, short and without effect as Markdown.
-
-    Args:
-        text: Anything.
-
-    Returns:
-        At most 60 of its characters, to be put into a sentence.
-    """
-    return escaped(text if len(text) <= 60 else f"{text[:59]}…").strip()
-
-
-def escaped(text: str) -> str:
-    """Text without effect as Markdown.
-
-    Args:
-        text: Anything.
-
-    Returns:
-        The same on one line, with every character that Markdown would read escaped.
-    """
-    return re.sub(r"([\\`*_{}\[\]()#!|<>$~:&])", r"\\\1", re.sub(r"\s+", " ", text))
 
 
 def _not_among(label: str, text: str, options: Sequence[str]) -> str | None:
@@ -246,4 +419,8 @@ def _shown(setting: Setting) -> str:
         return setting.default
     if isinstance(setting, Several):
         return ", ".join(setting.default)
+    if isinstance(setting, Switch):
+        return str(setting.default).lower()
+    if isinstance(setting, Words):
+        return "none"
     return setting.shown_default

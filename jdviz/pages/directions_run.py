@@ -8,23 +8,24 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from jdviz.compare import (
-    GRAMIAN_METHODS,
-    RANDOM_DRAWS,
-    compare,
-    plane_of_directions,
-    rows_from_gramian,
-)
+from jdviz.compare import GRAMIAN_METHODS, RANDOM_DRAWS, compare, plane_of_directions
 from jdviz.figures import directions_figure, leading_directions_caption
+from jdviz.gradients import polar_from_rows, rows_from_gramian
 from jdviz.pages.controls import check_address, escaped, quoted
-from jdviz.pages.directions_compared import (
+from jdviz.pages.directions_compared import draw_comparison, fit_parameters
+from jdviz.pages.directions_settings import (
+    ANGLES,
+    COUNT,
+    LENGTHS,
+    MAX_GRADIENTS,
     METHOD_CHOICE,
     PREFIX,
     SEED,
-    draw_comparison,
-    fit_parameters,
+    VIEW,
+    Polar,
+    set_gradients,
 )
-from jdviz.pages.frame import Panel, plain_errors, theme
+from jdviz.pages.frame import Panel, plain_errors, prose, split, theme
 from jdviz.pages.method_controls import draw_parameters, parameter_settings
 from jdviz.pages.run_view import RunView, arrange, example_view, view_of
 from jdviz.server import find_run
@@ -32,6 +33,14 @@ from jdviz.server import find_run
 RUN_KEY, STEP_KEY = "d_run", "d_step"
 UPLOADED = "directions:uploaded"
 _KEPT = "directions:step"
+
+#: Names of the address that say what gradients of one's own are.
+_OWN = (COUNT.key, *(one.key for one in (*ANGLES, *LENGTHS)))
+
+_OUT_HELP = (
+    "Takes them as they lie in this plane, scaled so that the longest has length 2. What is "
+    "outside the plane is left behind, so weights and angles may differ."
+)
 
 #: Random methods are drawn less often on more objectives than this: the time grows with m².
 MANY, FEW_DRAWS = 64, 12
@@ -57,8 +66,9 @@ class GivenStep:
 def given_step() -> GivenStep | None:
     """The recorded step of the address, or the uploaded Gramian; None for gradients of one's own.
 
-    An address wins over an upload. What was opened stays open while the visitor looks at another
-    page. What the address names and cannot be shown is said.
+    An address wins over an upload, and gradients that it names over both. What was opened stays
+    open while the visitor looks at another page. What the address names and cannot be shown is
+    said.
 
     Raises:
         StoreError: If the run store cannot be read.
@@ -66,6 +76,9 @@ def given_step() -> GivenStep | None:
     if RUN_KEY in st.query_params:
         st.session_state.pop(UPLOADED, None)
         st.session_state[_KEPT] = st.query_params[RUN_KEY], st.query_params.get(STEP_KEY, "")
+    elif any(key in st.query_params for key in _OWN):
+        for key in (UPLOADED, _KEPT):
+            st.session_state.pop(key, None)
     elif UPLOADED in st.session_state:
         st.session_state.pop(_KEPT, None)
         return _uploaded(*st.session_state[UPLOADED])
@@ -92,7 +105,7 @@ def draw_given_step(given: GivenStep) -> None:
     m = len(given.names)
     fit_parameters(m)
     check_address("directions", (METHOD_CHOICE, *parameter_settings(PREFIX, m)))
-    rail, stage = st.columns([1, 3.4], gap="medium")
+    rail, stage = split()
     with rail:
         st.info(f"{given.title}. {m} gradients, known by their inner products.")
         st.button("Back to gradients of your own", on_click=_leave, key="directions:back")
@@ -127,6 +140,27 @@ def _recorded(run_id: str, text: str) -> GivenStep | str:
     example = "Example: a recorded run of " if view.example else ""
     title = f"{example}**{escaped(view.title)}**, step {record.step:,}"
     return GivenStep(title, tuple(notes), shown.names, shown.gramian)
+
+
+def _draw_way_out(rows: NDArray[np.float64]) -> None:
+    """The way from a recorded step to gradients that can be dragged."""
+    taken = polar_from_rows(rows, most=MAX_GRADIENTS)
+    few = len(taken.places) < len(rows)
+    label = f"Drag the {MAX_GRADIENTS} longest of these" if few else "Drag these gradients"
+    st.button(
+        label,
+        key="directions:drag-these",
+        help=_OUT_HELP,
+        on_click=_take_along,
+        args=(taken.polar,),
+        disabled=len(taken.polar) < 2,
+    )
+
+
+def _take_along(polar: Polar) -> None:
+    _leave()
+    set_gradients(polar)
+    st.session_state[VIEW.key] = VIEW.default
 
 
 def _find(run_id: str) -> RunView | None:
@@ -164,7 +198,7 @@ def _draw(
     except ValueError as error:
         st.error(f"No gradients have these inner products: {escaped(str(error))}")
         return
-    compared = compare(rows, possible, SEED, parameters, draws=draws)
+    compared = compare(rows, possible, int(SEED.default), parameters, draws=draws)
     plane = plane_of_directions(rows, compared.outcomes)
     sentence = leading_directions_caption(plane.rows, plane.outside, plane.outside_directions)
     st.markdown(sentence)
@@ -172,18 +206,24 @@ def _draw(
         st.caption(note)
     inner = {outcome.method: outcome.inner for outcome in compared.outcomes}
     figure = directions_figure(
-        plane.rows, plane.directions, theme(), names=given.names, inner=inner
+        plane.rows,
+        plane.directions,
+        theme(),
+        names=given.names,
+        inner=inner,
+        remarks=compared.drawn,
     )
     title = "The plane of the two leading eigenvectors of G"
     panel = Panel("directions", title, figure, sentence, spoken_only=True)
-    draw_comparison(panel, compared, given.names, possible, draws)
+    draw_comparison(panel, compared, given.names, possible)
+    _draw_way_out(plane.rows)
     missing = [name for name in methods if name not in GRAMIAN_METHODS]
     if missing:
         st.info(
             f"Not shown: {', '.join(missing)}. What goes coordinate by coordinate cannot be had "
             "from inner products; set gradients of your own to see it."
         )
-    st.markdown(
+    prose(
         "A Gramian says how long the gradients are and how they lie to each other, and that is all "
         "that most aggregators use: weights, lengths and who gets hurt are those of the recorded "
         "step's gradients. The picture is a cut: the shaded region holds the directions **within "

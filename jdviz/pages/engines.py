@@ -8,6 +8,7 @@ import streamlit as st
 from jdviz.pages import engines_fits, engines_growth, engines_step
 from jdviz.pages.controls import check_address, escaped, forget_address
 from jdviz.pages.engines_controls import (
+    VIEW,
     VIEW_KEY,
     VIEWS,
     Asked,
@@ -17,11 +18,12 @@ from jdviz.pages.engines_controls import (
     shown,
     suggest,
 )
-from jdviz.pages.frame import open_page, plain_errors
+from jdviz.pages.frame import open_page, plain_errors, prose, split
+from jdviz.pages.lecture import hidden, locked
 from jdviz.problems import own_paths
 from jdviz.server import lab
 
-SAID = "engines:said"
+SAID, KEPT_VIEW = "engines:said", "engines:view"
 
 
 class View(NamedTuple):
@@ -97,10 +99,14 @@ def _measure(view: View, asked: Asked) -> None:
 def _draw(subject: Shown) -> None:
     check_address("engines", settings(subject))
     suggest(subject)
-    name = st.session_state.get(VIEW_KEY, st.query_params.get(VIEW_KEY, VIEWS[0]))
-    name = name if name in _VIEWS else VIEWS[0]
+    if VIEW_KEY not in st.session_state and KEPT_VIEW in st.session_state:
+        # Tabs forget on another page which of them was open.
+        st.session_state[VIEW_KEY] = st.session_state[KEPT_VIEW]
+    VIEW.begin()
+    name = VIEW.taken(st.session_state[VIEW_KEY])
+    st.session_state[KEPT_VIEW] = name
     view = _VIEWS[name]
-    rail, stage = st.columns([1, 3.4], gap="medium")
+    rail, stage = split()
     pressed = False
     with rail:
         asked = draw_controls(subject, name)
@@ -109,7 +115,8 @@ def _draw(subject: Shown) -> None:
             st.caption(view.note)
     with stage:
         work = st.container()
-        tabs = st.tabs(list(VIEWS), key=VIEW_KEY, bind="query-params")
+        fixed = hidden(VIEW_KEY) or locked(VIEW_KEY)
+        tabs = [] if fixed else st.tabs(list(VIEWS), key=VIEW_KEY, on_change="rerun")
         if subject.failure:
             st.error(escaped(subject.failure))
             if st.button("Load it again", key="engines:load-again"):
@@ -118,7 +125,10 @@ def _draw(subject: Shown) -> None:
             return
         for sentence in st.session_state.pop(SAID, []):
             st.error(escaped(sentence))
-        for tab, label in zip(tabs, VIEWS, strict=True):
+        if fixed:
+            with plain_errors():
+                view.draw(asked)
+        for tab, label in zip(tabs, VIEWS, strict=not fixed):
             if tab.open:
                 with tab, plain_errors():
                     _VIEWS[label].draw(asked)
@@ -132,7 +142,7 @@ open_page("engines")
 with plain_errors():
     _draw(shown())
 engines_fits.draw_own(own_paths())
-st.markdown(
+prose(
     "**Why autogram needs less.** autojac keeps the whole Jacobian, m × n numbers. autogram adds "
     "each layer's share to the m × m Gramian and drops it. With few objectives the Jacobian is "
     "only a few rows, and little or nothing is gained.\n\n"

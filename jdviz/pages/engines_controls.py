@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from engines.aggregation import METHODS
-from jdviz.pages.controls import Choice, Number, Setting, escaped
+from jdviz.pages.controls import Choice, Number, Setting, Switch, escaped
 from jdviz.problems import own_paths
 from jdviz.problems.subjects import MAX_BATCH, SUBJECTS
 from jdviz.profiling import (
@@ -37,6 +37,8 @@ AGGREGATOR = Choice("e_aggregator", "Aggregator", measurable_methods(), "UPGrad"
 LIMIT = Choice("e_limit", "Memory limit", tuple(map(str, _LIMITS_MIB)), str(_DEFAULT_LIMIT_MIB))
 TIMEOUT = Number("e_timeout", "Time limit (s)", 10, 600, 120, 10)
 BUDGET = Number("e_budget", "Memory budget (MiB)", 16, 65536, 256, 64)
+PEER = Switch("e_peer", "torchjd too")
+VIEW = Choice(VIEW_KEY, "View", VIEWS, VIEWS[0])
 UPPER = Choice("e_upper", "Upward", ("autojac", "sgd", "torchjd autojac"), "autojac")
 LOWER = Choice("e_lower", "Downward", _GRAMIAN_FIRST, "fused")
 
@@ -181,7 +183,7 @@ def _batch(subject: Shown) -> Number:
 
 def settings(subject: Shown) -> tuple[Setting, ...]:
     """Every setting of the page."""
-    choices = (problem_choice(), _size(subject), AGGREGATOR, LIMIT, UPPER, LOWER)
+    choices = (problem_choice(), _size(subject), AGGREGATOR, LIMIT, UPPER, LOWER, PEER, VIEW)
     return (*choices, _batch(subject), TIMEOUT, BUDGET)
 
 
@@ -273,11 +275,8 @@ def _draw_methods(upper: str, lower: str) -> tuple[StepMethod, ...]:
     """What is compared: ours and the plain step, and the field's library where it is installed."""
     methods: list[StepMethod] = [*OURS, SGD]
     if has_peer():
-        wanted = st.toggle(
-            "torchjd too",
-            key="e_peer",
-            bind="query-params",
-            help="Measures the two engines of the installed torchjd in the same way.",
+        wanted = PEER.draw(
+            help_text="Measures the two engines of the installed torchjd in the same way."
         )
         if wanted or upper in PEERS or lower in PEERS:
             methods += PEERS

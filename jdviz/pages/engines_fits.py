@@ -7,6 +7,7 @@ import streamlit as st
 
 from jdviz.figures import fit_bars, fit_caption, fit_table, plan_table
 from jdviz.pages.controls import escaped
+from jdviz.pages.engines_code import fits_code
 from jdviz.pages.engines_controls import MEBIBYTE, Asked, own_command
 from jdviz.pages.frame import Panel, draw_panels, opened, theme
 from jdviz.profiling import PEERS, MeasurementError, StepMethod
@@ -64,11 +65,22 @@ def draw(asked: Asked) -> None:
     ]
     budget = f"{asked.budget_bytes / MEBIBYTE:,.0f} MiB"
     draw_panels(
-        Panel("fits", f"Largest batch within {budget}", fit_bars(fits, theme()), fit_caption(fits))
+        Panel(
+            "fits",
+            f"Largest batch within {budget}",
+            fit_bars(fits, theme()),
+            fit_caption(fits),
+            code=fits_code(fits),
+        )
     )
     with opened("numbers-fit-table", "The same as numbers") as is_open:
         if is_open:
-            st.dataframe(fit_table(fits), hide_index=True, width="stretch")
+            st.dataframe(
+                fit_table(fits),
+                hide_index=True,
+                width="stretch",
+                alt=f"Largest batch within {budget}. {fit_caption(fits)}",
+            )
     st.caption(
         "Open marks are predicted by going through the step without computing it; filled "
         "ones are the largest batch that was measured to fit. The budget covers parameters, batch "
@@ -102,8 +114,14 @@ def draw_plan(asked: Asked) -> None:
     if found.refusal:
         st.error(f"The engine refuses this model. {escaped(found.refusal)}")
     else:
-        st.markdown(_plan_sentence(found.uses, found.objectives))
-        st.dataframe(plan_table(found.uses), hide_index=True, width="stretch")
+        sentence = _plan_sentence(found.uses, found.objectives)
+        st.markdown(sentence)
+        st.dataframe(
+            plan_table(found.uses),
+            hide_index=True,
+            width="stretch",
+            alt=f"What the engine does with each parameter: {sentence}",
+        )
     if found.unused:
         st.warning(
             "The objectives do not reach " + ", ".join(f"`{name}`" for name in found.unused) + "."

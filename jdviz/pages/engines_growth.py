@@ -16,6 +16,7 @@ from jdviz.figures import (
     growth_lines,
     growth_table,
 )
+from jdviz.pages.engines_code import crossover_code, growth_code
 from jdviz.pages.engines_controls import Asked
 from jdviz.pages.frame import Panel, draw_panels, opened, theme
 from jdviz.problems.subjects import SUBJECTS, Subject
@@ -85,8 +86,9 @@ def draw(asked: Asked) -> None:
     if panels:
         draw_panels(*panels)
     with opened("numbers-growths", "The same as numbers") as is_open:
-        for table in tables if is_open else ():
-            st.dataframe(table, hide_index=True, width="stretch")
+        for panel, table in zip(panels, tables, strict=True) if is_open else ():
+            alt = f"{panel.title}. {panel.caption}"
+            st.dataframe(table, hide_index=True, width="stretch", alt=alt)
     st.caption(
         "Thin lines are predicted: the step is gone through without computing it. Marks are "
         "measured. Weights are uniform; memory is the peak of the step beside parameters and batch."
@@ -95,7 +97,13 @@ def draw(asked: Asked) -> None:
 
 def _panel(key: str, title: str, asked: Asked, points: Sequence[GrowthPoint], x: str) -> Panel:
     limit = asked.limits.memory_bytes if any(point.failure for point in points) else None
-    return Panel(key, title, growth_lines(points, theme(), x, limit), growth_caption(points, x))
+    return Panel(
+        key,
+        title,
+        growth_lines(points, theme(), x, limit),
+        growth_caption(points, x),
+        code=growth_code(points, x, limit),
+    )
 
 
 def _points(asked: Asked, batch: int, size: str, x: float) -> list[GrowthPoint]:
@@ -221,12 +229,18 @@ def draw_map(asked: Asked) -> None:
             f"Memory of autojac ÷ memory of autogram, {plane.subject.title}",
             crossover_map(MAP_OBJECTIVES, parameters, ratios, dots, theme()),
             crossover_caption(MAP_OBJECTIVES, parameters, ratios, dots),
+            code=crossover_code(MAP_OBJECTIVES, parameters, ratios, dots),
         )
     )
     if dots:
         with opened("numbers-places", "The measured places as numbers") as is_open:
             if is_open:
-                st.dataframe(crossover_table(dots), hide_index=True, width="stretch")
+                st.dataframe(
+                    crossover_table(dots),
+                    hide_index=True,
+                    width="stretch",
+                    alt=f"The {len(dots)} measured places of the map",
+                )
     st.caption(
         "Colours are predicted by going through each step without computing it, dots are measured. "
         "autogram takes "

@@ -17,6 +17,7 @@ from jdviz.figures import (
     time_bars,
     time_caption,
 )
+from jdviz.pages.engines_code import ComparisonCode
 from jdviz.pages.engines_controls import MEBIBYTE, Asked
 from jdviz.pages.frame import Panel, draw_panels, opened, theme
 from jdviz.profiling import Comparison, Measurement, MeasurementError, outputs
@@ -60,7 +61,9 @@ def measure(asked: Asked, watch: Callable[[str], None]) -> list[str]:
 def draw(asked: Asked) -> None:
     """Draws what was measured with these settings; before that, the example, marked as such."""
     found = lab().comparison(asked.specs(), asked.limits)
+    code = ComparisonCode(asked)
     if not found.measurements and not found.failures:
+        code = ComparisonCode(None)
         found = example_comparison()
         spec = found.measurements[0].spec
         st.caption(
@@ -72,28 +75,35 @@ def draw(asked: Asked) -> None:
     for failure in found.failures:
         st.error(failure.sentence)
     if found.measurements:
-        _draw_memory(found, asked)
+        _draw_memory(found, asked, code)
     if found.measurements or found.failures:
-        _draw_bars(found)
-        _draw_table(found)
+        _draw_bars(found, code)
+        _draw_table(found, code)
     if found.measurements:
         _draw_outputs(found)
 
 
-def _draw_memory(found: Comparison, asked: Asked) -> None:
+def _draw_memory(found: Comparison, asked: Asked, code: ComparisonCode) -> None:
     mode = theme()
     upper, lower = found.of(asked.upper), found.of(asked.lower)
     if upper is None or lower is None:
         figure = memory_timelines(found.measurements, mode)
         caption = memory_caption(found.measurements)
+        lines = code("memory_timelines", 'found.measurements, "light"')
     else:
         figure = mirrored_timelines(upper, lower, mode, found.of("sgd"))
         caption = mirrored_caption(upper, lower)
+        lines = code(
+            "mirrored_timelines",
+            f'found.of({asked.upper!r}), found.of({asked.lower!r}), "light", found.of("sgd")',
+        )
     st.markdown(caption)
-    draw_panels(Panel("timelines", "Memory during the step", figure, caption, spoken_only=True))
+    draw_panels(
+        Panel("timelines", "Memory during the step", figure, caption, spoken_only=True, code=lines)
+    )
 
 
-def _draw_bars(found: Comparison) -> None:
+def _draw_bars(found: Comparison, code: ComparisonCode) -> None:
     mode = theme()
     panels = [
         Panel(
@@ -101,23 +111,29 @@ def _draw_bars(found: Comparison) -> None:
             "What the peak is made of",
             peak_split_bars(found.measurements, mode, found.failures),
             peak_caption(found.measurements, found.failures),
+            code=code("peak_split_bars", 'found.measurements, "light", found.failures'),
         )
     ]
     if found.times is not None and found.times.durations_ms:
         panels.append(
             Panel(
-                "times", "Time of a step", time_bars(found.times, mode), time_caption(found.times)
+                "times",
+                "Time of a step",
+                time_bars(found.times, mode),
+                time_caption(found.times),
+                code=code("time_bars", 'found.times, "light"', timed=True),
             )
         )
     draw_panels(*panels)
 
 
-def _draw_table(found: Comparison) -> None:
+def _draw_table(found: Comparison, code: ComparisonCode) -> None:
     with opened(
         "numbers-step", "Every method as numbers, and its memory on an axis of its own"
     ) as is_open:
         if is_open:
-            st.dataframe(lab_table(found), width="stretch")
+            alt = f"Every method as numbers. {peak_caption(found.measurements, found.failures)}"
+            st.dataframe(lab_table(found), width="stretch", alt=alt)
             if found.measurements:
                 draw_panels(
                     Panel(
@@ -125,6 +141,7 @@ def _draw_table(found: Comparison) -> None:
                         "Memory of every method",
                         memory_timelines(found.measurements, theme()),
                         memory_caption(found.measurements),
+                        code=code("memory_timelines", 'found.measurements, "light"'),
                     )
                 )
     if found.times is not None and found.times.disturbed:
@@ -175,7 +192,7 @@ def _draw_outputs(found: Comparison) -> None:
                 on_click="ignore",
                 key=f"engines:save-{label}",
             )
-    st.caption("Every figure saves itself as SVG: point at it and press the camera.")
+    st.caption("Each figure has its own files, picture and numbers, in the fold below it.")
 
 
 def report(found: Comparison) -> str:

@@ -12,9 +12,11 @@ from streamlit.delta_generator import DeltaGenerator
 
 from engines.errors import EngineError
 from jdviz.components.assets import AssetError, read_asset
-from jdviz.components.live_plot import live_plot
+from jdviz.components.image_buttons import image_buttons
+from jdviz.components.live_plot import Handles, Move, live_plot
 from jdviz.figures import Figure, figure_csv, figure_html, figure_table
-from jdviz.pages.controls import escaped
+from jdviz.pages.controls import arrive, escaped
+from jdviz.pages.lecture import hidden, hiding_style
 from jdviz.pages.registry import PAGES
 from jdviz.profiling import MeasurementError
 from jdviz.runs import StoreError
@@ -23,18 +25,38 @@ from jdviz.training import ConfigError
 
 _LOGGER = logging.getLogger("jdviz")
 TABLE_HEIGHT = 320
+#: How the names of folds with numbers begin, all of which an address may hide.
+NUMBERS = "numbers-"
 _FORESEEN = (AssetError, StoreError, ConfigError, MeasurementError, EngineError)
 
 
 def open_page(key: str) -> None:
     """Draw a page's title, the question that it answers."""
     settle_imports(key)
-    st.html(f"<style>{read_asset('page.css')}</style>")
-    st.title(PAGES[key].question, anchor=False)
+    arrive(key)
+    st.html(f"<style>{read_asset('page.css')}\n{hiding_style()}</style>")
+    if not hidden("title"):
+        st.title(PAGES[key].question, anchor=False)
     # On every page, so that a run goes on while its visitor looks at another one. What is wrong
     # with the store is for the page that needs it to say.
     with suppress(StoreError, ConfigError):
         visitor()
+
+
+def split() -> tuple[DeltaGenerator, DeltaGenerator]:
+    """The narrow rail of controls, which an address may hide, and the stage beside it."""
+    rail, stage = st.columns([1, 3.4], gap="medium")
+    return rail.container(key="rail"), stage
+
+
+def prose(text: str) -> None:
+    """Draw an explanation or something to try, which an address may hide.
+
+    Args:
+        text: Markdown.
+    """
+    if not hidden("prose"):
+        st.markdown(text)
 
 
 def theme() -> Literal["light", "dark"]:
@@ -71,6 +93,8 @@ class Panel:
         figure: The figure.
         caption: One sentence, computed from the data, on what it shows now.
         spoken_only: Leave the caption to the text alternative, where the page says it already.
+        code: A complete script, with public names, that makes the figure and ends in
+            `figure = ...`; empty where there is none.
     """
 
     key: str
@@ -78,6 +102,7 @@ class Panel:
     figure: Figure
     caption: str
     spoken_only: bool = False
+    code: str = ""
 
 
 def draw_panels(*panels: Panel) -> None:
@@ -106,10 +131,23 @@ def draw_clickable(
     _draw_panel(panel, cells=list(places), on_cell=on_cell)
 
 
+def draw_with_handles(panel: Panel, handles: Handles, on_move: Callable[[Move], None]) -> None:
+    """Draw a figure with arrows whose tips can be moved.
+
+    Args:
+        panel: The figure.
+        handles: Where the tips are.
+        on_move: Called with what became of them, many times during a drag.
+    """
+    _draw_panel(panel, handles=handles, on_move=on_move)
+
+
 def _draw_panel(
     panel: Panel,
     cells: Sequence[int] | None = None,
     on_cell: Callable[[tuple[int, int]], None] | None = None,
+    handles: Handles | None = None,
+    on_move: Callable[[Move], None] | None = None,
 ) -> None:
     st.markdown(f"**{escaped(panel.title)}**")
     live_plot(
@@ -119,6 +157,8 @@ def _draw_panel(
         alt=f"{panel.title}. {panel.caption}",
         cells=cells,
         on_cell=on_cell,
+        handles=handles,
+        on_move=on_move,
     )
     if not panel.spoken_only:
         st.caption(escaped(panel.caption))
@@ -136,20 +176,23 @@ def opened(key: str, label: str) -> Iterator[bool]:
         key: Its name on the page.
         label: What stands on it.
     """
+    if key.startswith(NUMBERS) and hidden("numbers"):
+        yield False
+        return
     part = st.expander(label, key=key, on_change="rerun")
     with part:
         yield bool(part.open)
 
 
 def draw_numbers(panel: Panel) -> None:
-    """Draw what a figure shows as a table, folded away, with CSV and HTML to take along.
+    """Draw what a figure shows as a table and its code, folded away, with files to take along.
 
     The table is made only while it is open: a live figure is drawn several times a second.
 
     Args:
         panel: The figure.
     """
-    with opened(f"numbers-{panel.key}", "Numbers and export") as is_open:
+    with opened(f"{NUMBERS}{panel.key}", "Numbers, code and files") as is_open:
         if not is_open:
             return
         table = figure_table(panel.figure)
@@ -158,24 +201,31 @@ def draw_numbers(panel: Panel) -> None:
             height=min(TABLE_HEIGHT, 38 + 35 * max(1, len(table))),
             alt=f"Numbers of the figure: {panel.title}",
         )
-        name = re.sub("[^a-z0-9]+", "-", panel.key.lower()).strip("-")
-        left, right = st.columns(2)
-        left.download_button(
-            "CSV",
-            lambda: figure_csv(panel.figure),
-            file_name=f"jdviz-{name}.csv",
-            mime="text/csv",
-            key=f"csv-{panel.key}",
-            on_click="ignore",
-            width="stretch",
-        )
-        right.download_button(
-            "HTML",
-            lambda: figure_html(panel.figure, panel.title, panel.caption),
-            file_name=f"jdviz-{name}.html",
-            mime="text/html",
-            key=f"html-{panel.key}",
-            on_click="ignore",
-            width="stretch",
-        )
-        st.caption("The camera above the figure, seen on hover, saves it as SVG.")
+        _draw_files(panel)
+        if panel.code:
+            st.code(panel.code, language="python")
+
+
+def _draw_files(panel: Panel) -> None:
+    """A figure as a picture, as it is on the screen, and as files with its numbers."""
+    name = "jdviz-" + re.sub("[^a-z0-9]+", "-", panel.key.lower()).strip("-")
+    image_buttons(f"plot-{panel.key}", title=panel.title, file_name=name, key=f"images-{panel.key}")
+    left, right = st.columns(2)
+    left.download_button(
+        "CSV",
+        lambda: figure_csv(panel.figure),
+        file_name=f"{name}.csv",
+        mime="text/csv",
+        key=f"csv-{panel.key}",
+        on_click="ignore",
+        width="stretch",
+    )
+    right.download_button(
+        "HTML",
+        lambda: figure_html(panel.figure, panel.title, panel.caption),
+        file_name=f"{name}.html",
+        mime="text/html",
+        key=f"html-{panel.key}",
+        on_click="ignore",
+        width="stretch",
+    )

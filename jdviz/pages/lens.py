@@ -16,20 +16,26 @@ from jdviz.pages.frame import (
     open_page,
     opened,
     plain_errors,
+    prose,
+    split,
     theme,
 )
+from jdviz.pages.lecture import locked
+from jdviz.pages.lens_code import MatrixCode, StepCode, entries_code
 from jdviz.pages.lens_controls import (
+    PAIR_KEY,
+    RUN_KEY,
     SETTINGS,
     SHOWN_KEY,
+    STEP_KEY,
     Looking,
     draw_choice,
     draw_matrix_settings,
     recall_pair,
     remember_pair,
 )
-from jdviz.pages.lens_layers import draw_below, shape_panels
+from jdviz.pages.lens_layers import FigureCode, draw_below, shape_panels
 from jdviz.pages.lens_pair import draw_pair, draw_pair_layers
-from jdviz.pages.lens_step import LensStep, chosen_pair, lay_out, lay_out_matrix
 from jdviz.pages.lens_upload import (
     Uploaded,
     draw_report,
@@ -38,17 +44,34 @@ from jdviz.pages.lens_upload import (
     put_away,
     uploaded,
 )
+from jdviz.pages.lens_whatif import SETTINGS as WHAT_IF
 from jdviz.pages.lens_whatif import draw_what_if
 from jdviz.pages.registry import PAGES
 from jdviz.pages.run_view import RunView, arrange, example_view, view_of
+from jdviz.runs.layout import LensStep, chosen_pair, lay_out, lay_out_matrix
 from jdviz.server import find_run
 from jdviz.training import StepRecord
 
 REDRAW_S = 1.0
+_TRY = (
+    "**Try this.** Go to the first step and come back a few steps at a time: do the same pairs "
+    "stay in conflict? Then order the objectives by agreement. Gradients that point the same way "
+    "stand together, whatever their groups are called; choose a pair from two of the blocks and "
+    "see which layer carries their conflict."
+)
+OTHER_NAMES = {
+    RUN_KEY: "the run, by its identifier; example for the one that comes with the app",
+    STEP_KEY: "the step; without it the newest",
+    PAIR_KEY: "the pair, two places in the batch with a hyphen between them, counted from 1",
+    # These are checked where their part of the page is open.
+    **{setting.key: f"in What if: {setting.label}" for setting in WHAT_IF},
+}
 HEIGHT = 430
 
 
-def _draw_matrix(step: LensStep, pair: tuple[int, int] | None, matrix: str) -> None:
+def _draw_matrix(
+    step: LensStep, pair: tuple[int, int] | None, matrix: str, code: FigureCode
+) -> None:
     """Draw the matrix; a click on a cell chooses its pair."""
     draw, caption, title = (
         (cosine_heatmap, cosine_caption, "Cosines of the gradients")
@@ -59,14 +82,20 @@ def _draw_matrix(step: LensStep, pair: tuple[int, int] | None, matrix: str) -> N
         step.gramian, step.names, theme(), groups=step.groups, height=HEIGHT, selected=pair
     )
     words = caption(step.gramian, step.names)
+    lines = code(
+        draw.__name__,
+        f'step.gramian, step.names, "light", groups=step.groups, height={HEIGHT}, selected={pair}',
+    )
     draw_clickable(
-        Panel("lens-matrix", title, figure, words, spoken_only=True), step.places, _clicked
+        Panel("lens-matrix", title, figure, words, spoken_only=True, code=lines),
+        step.places,
+        _clicked,
     )
 
 
 def _clicked(pair: tuple[int, int]) -> None:
     """A cell was clicked; the diagonal is no pair."""
-    if pair[0] != pair[1]:
+    if pair[0] != pair[1] and not locked(PAIR_KEY):
         remember_pair(pair)
 
 
@@ -77,10 +106,11 @@ def _draw_step(looking: Looking, view: RunView, record: StepRecord, *, live: boo
         return
     step = lay_out(shown, looking.order)
     pair = chosen_pair(step, recall_pair())
+    code = StepCode(view, record.step, looking.order)
     st.markdown(_sentence(view, record, step))
     left, right = st.columns([1.35, 1], gap="medium")
     with left:
-        _draw_matrix(step, pair, looking.matrix)
+        _draw_matrix(step, pair, looking.matrix, code)
     with right:
         if pair is not None:
             draw_pair(step, pair, view.problem)
@@ -91,8 +121,8 @@ def _draw_step(looking: Looking, view: RunView, record: StepRecord, *, live: boo
                 query_params={"d_run": view.run.run_id, "d_step": str(record.step)},
             )
     if pair is not None:
-        draw_pair_layers(step, pair)
-    draw_below(view, record, step, live=live)
+        draw_pair_layers(step, pair, code)
+    draw_below(view, record, step, code, live=live)
 
 
 def _sentence(view: RunView, record: StepRecord, step: LensStep) -> str:
@@ -159,15 +189,16 @@ def _draw_uploaded(matrix: Uploaded) -> None:
             return
         step = lay_out_matrix(matrix.gramian, matrix.names, order)
         pair = chosen_pair(step, recall_pair())
+        code = MatrixCode(matrix.file, matrix.kind, order) if matrix.whole else _no_code
         st.markdown(escaped(cosine_caption(step.gramian, step.names)))
         left, right = st.columns([1.35, 1], gap="medium")
         with left:
-            _draw_matrix(step, pair, kind)
+            _draw_matrix(step, pair, kind, code)
         with right:
             if pair is not None:
                 draw_pair(step, pair, None)
             draw_way_to_directions(matrix)
-        spectrum, plane, angles = shape_panels(step)
+        spectrum, plane, angles = shape_panels(step, code)
         draw_panels(spectrum, plane)
         draw_panels(angles)
 
@@ -190,8 +221,14 @@ def _draw_entries(matrix: Uploaded) -> None:
                 gramian_heatmap(matrix.entries, matrix.names, theme(), height=HEIGHT),
                 f"A matrix of {matrix.shape}.",
                 spoken_only=True,
+                code=entries_code(matrix.file, matrix.kind, HEIGHT) if matrix.whole else "",
             )
         )
+
+
+def _no_code(figure: str, call: str) -> str:
+    """Of some objectives of a large matrix there is no short script."""
+    return ""
 
 
 def _draw_what_if(looking: Looking) -> None:
@@ -207,8 +244,8 @@ def _draw_what_if(looking: Looking) -> None:
 
 open_page("lens")
 with plain_errors():
-    check_address("lens", SETTINGS)
-    rail, stage = st.columns([1, 3.4], gap="medium")
+    check_address("lens", SETTINGS, OTHER_NAMES)
+    rail, stage = split()
     notices = stage.container()
     own = uploaded()
     looking: Looking | None = None
@@ -221,5 +258,6 @@ with plain_errors():
     if looking is not None:
         with stage:
             st.fragment(_stage, run_every=REDRAW_S if looking.live else None)(looking)
+            prose(_TRY)
             with plain_errors():
                 _draw_what_if(looking)

@@ -9,11 +9,13 @@ import streamlit as st
 from numpy.typing import NDArray
 from streamlit.delta_generator import DeltaGenerator
 
+from jdviz.pages.address import write
 from jdviz.pages.controls import Choice, quoted
-from jdviz.pages.lens_step import Order
+from jdviz.pages.lecture import locked
 from jdviz.pages.run_view import RunView, example_view, view_of
 from jdviz.problems import PROBLEMS
 from jdviz.runs import Run
+from jdviz.runs.layout import Order
 from jdviz.server import find_run, visible_runs
 
 RUN_KEY, STEP_KEY, PAIR_KEY = "l_run", "l_step", "l_pair"
@@ -69,7 +71,8 @@ def draw_choice(notices: DeltaGenerator) -> Looking:
         StoreError: If the store cannot be read.
     """
     view = _choose_run(notices)
-    step = _choose_step(view, notices)
+    with st.container(key=STEP_KEY):
+        step = _choose_step(view, notices)
     matrix, order = draw_matrix_settings()
     return Looking(view, step, matrix, order)
 
@@ -90,9 +93,12 @@ def draw_matrix_settings() -> tuple[str, Order]:
 
 def recall_pair() -> tuple[int, int] | None:
     """The pair of the address or the session, as places in the record from 1; None if none is."""
-    first, _, second = (_recall(PAIR_KEY) or "").partition("-")
+    named = _recall(PAIR_KEY) or ""
+    first, _, second = named.partition("-")
     if not (_is_number(first) and _is_number(second)):
         return None
+    # On the way back from another page the session alone knows it.
+    write(PAIR_KEY, named)
     return int(first), int(second)
 
 
@@ -143,14 +149,16 @@ def _choose_run(notices: DeltaGenerator) -> RunView:
     labels = {name: _label(run) for name, run in runs.items()}
     labels[EXAMPLE] = "Example: a recorded run"
     st.session_state["lens:choice"] = wanted
-    st.selectbox(
-        "Run",
-        list(labels),
-        format_func=labels.__getitem__,
-        key="lens:choice",
-        on_change=_run_chosen,
-        help="Runs of the app, of your own scripts with a Recorder, and imported ones.",
-    )
+    with st.container(key=RUN_KEY):
+        st.selectbox(
+            "Run",
+            list(labels),
+            format_func=labels.__getitem__,
+            key="lens:choice",
+            on_change=_run_chosen,
+            help="Runs of the app, of your own scripts with a Recorder, and imported ones.",
+            disabled=locked(RUN_KEY),
+        )
     return example_view() if wanted == EXAMPLE else view_of(runs[wanted])
 
 
@@ -204,7 +212,12 @@ def _choose_step(view: RunView, notices: DeltaGenerator) -> int | None:
     step = int(steps[-1]) if following else _wanted_step(view, steps, notices)
     if view.going:
         st.session_state["lens:following"] = following
-        st.toggle("Follow the newest step", key="lens:following", on_change=_follow)
+        st.toggle(
+            "Follow the newest step",
+            key="lens:following",
+            on_change=_follow,
+            disabled=locked(STEP_KEY),
+        )
     if following:
         return None
     st.query_params[STEP_KEY] = str(step)
@@ -251,6 +264,7 @@ def _draw_stops(step: int, steps: NDArray[np.int64]) -> None:
         key=key,
         on_change=_slid,
         args=(key,),
+        disabled=locked(STEP_KEY),
     )
     place = int(np.searchsorted(steps, step))
     last = steps.size - 1
@@ -267,7 +281,7 @@ def _draw_stops(step: int, steps: NDArray[np.int64]) -> None:
             key=f"lens:{name.lower()}",
             on_click=_move,
             args=(steps, places),
-            disabled=off,
+            disabled=off or locked(STEP_KEY),
             shortcut=shortcut,
             width="stretch",
         )

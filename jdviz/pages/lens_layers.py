@@ -1,5 +1,7 @@
 """What the Lens page shows below the matrix: layers, spectrum, plane, history and angles."""
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from jdviz.figures import (
@@ -16,10 +18,14 @@ from jdviz.figures import (
 )
 from jdviz.figures.marks import mark_step
 from jdviz.pages.frame import Panel, draw_panels, theme
+from jdviz.pages.lens_code import StepCode, history_code
 from jdviz.pages.lens_controls import go_to
-from jdviz.pages.lens_step import LensStep, lay_out
 from jdviz.pages.run_view import RunView, arrange
+from jdviz.runs.layout import LensStep, lay_out
 from jdviz.training import StepRecord
+
+#: Writes the code of a figure of a step, from its function and arguments.
+FigureCode = Callable[[str, str], str]
 
 _NO_SPLIT = (
     "No step of this run was split over its layers, so it does not show which of them carry the "
@@ -28,17 +34,20 @@ _NO_SPLIT = (
 )
 
 
-def draw_below(view: RunView, record: StepRecord, step: LensStep, *, live: bool) -> None:
+def draw_below(
+    view: RunView, record: StepRecord, step: LensStep, code: FigureCode, *, live: bool
+) -> None:
     """Draw the figures below the matrix of a recorded step.
 
     Args:
         view: The run.
         record: The step as it was recorded.
         step: The same, laid out.
+        code: Writes the code of its figures.
         live: Whether the page follows the newest step.
     """
-    spectrum, plane, angles = shape_panels(step)
-    layers = _layers_panel(view, record, step, live=live)
+    spectrum, plane, angles = shape_panels(step, code)
+    layers = _layers_panel(view, record, step, code, live=live)
     draw_panels(*(panel for panel in (layers, spectrum) if panel is not None))
     series = view.store.series(view.run.run_id)
     given = (series.steps, series.conflict_rate, series.least_cosine)
@@ -47,16 +56,18 @@ def draw_below(view: RunView, record: StepRecord, step: LensStep, *, live: bool)
         "Conflict over the run",
         mark_step(conflict_history(*given, theme()), record.step, theme()),
         conflict_caption(*given),
+        code=history_code(view, record.step),
     )
     draw_panels(plane, history)
     draw_panels(angles)
 
 
-def shape_panels(step: LensStep) -> tuple[Panel, Panel, Panel]:
+def shape_panels(step: LensStep, code: FigureCode) -> tuple[Panel, Panel, Panel]:
     """Spectrum, leading plane and angles of a Gramian.
 
     Args:
         step: The objectives with their inner products.
+        code: Writes the code of the figures.
     """
     gramian, names = step.gramian, step.names
     return (
@@ -65,23 +76,28 @@ def shape_panels(step: LensStep) -> tuple[Panel, Panel, Panel]:
             "Eigenvalues of the Gramian",
             spectrum_bars(gramian, theme()),
             spectrum_caption(gramian),
+            code=code("spectrum_bars", 'step.gramian, "light"'),
         ),
         Panel(
             "lens-plane",
             "The plane of the two leading eigenvectors",
             leading_plane_figure(gramian, names, theme()),
             leading_plane_caption(gramian, names),
+            code=code("leading_plane_figure", 'step.gramian, step.names, "light"'),
         ),
         Panel(
             "lens-angles",
             "Angles between the gradients",
             angle_histogram(gramian, theme()),
             angle_caption(gramian),
+            code=code("angle_histogram", 'step.gramian, "light"'),
         ),
     )
 
 
-def _layers_panel(view: RunView, record: StepRecord, step: LensStep, *, live: bool) -> Panel | None:
+def _layers_panel(
+    view: RunView, record: StepRecord, step: LensStep, code: FigureCode, *, live: bool
+) -> Panel | None:
     """Which layers carry the conflict, at this step or at the nearest that was split."""
     split, shown = record, step
     if step.shares is None:
@@ -91,6 +107,7 @@ def _layers_panel(view: RunView, record: StepRecord, step: LensStep, *, live: bo
             st.info(_NO_SPLIT)
             return None
         split, shown = near, lay_out(arranged, "recorded")
+        code = StepCode(view, near.step, "recorded")
         _say_other_step(record, split, live=live)
     if shown.shares is None:
         return None
@@ -100,6 +117,7 @@ def _layers_panel(view: RunView, record: StepRecord, step: LensStep, *, live: bo
         title if split is record else f"{title}, step {split.step:,}",
         layer_conflict(shown.shares, theme()),
         layer_conflict_caption(shown.shares),
+        code=code("layer_conflict", 'step.shares, "light"'),
     )
 
 

@@ -1,5 +1,7 @@
 """The pair of objectives that the Lens page looks at: losses, gradients, images, layers."""
 
+from collections.abc import Callable
+
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
@@ -9,10 +11,11 @@ from jdviz.figures import pair_layers, pair_layers_caption
 from jdviz.figures.words import degrees, number
 from jdviz.pages.controls import escaped
 from jdviz.pages.frame import Panel, draw_panels, theme
-from jdviz.pages.lens_controls import recall_pair, remember_pair
-from jdviz.pages.lens_step import LensStep
+from jdviz.pages.lecture import locked
+from jdviz.pages.lens_controls import PAIR_KEY, recall_pair, remember_pair
 from jdviz.problems import Problem
 from jdviz.problems.pictures import picture
+from jdviz.runs.layout import LensStep
 
 # Pixels on the page for one of an image.
 _SCALE = 10
@@ -26,19 +29,23 @@ def draw_pair(step: LensStep, pair: tuple[int, int], problem: Problem | None) ->
         pair: Rows of the two objectives.
         problem: What the run trains, if it is one of the problems here.
     """
-    _draw_menus(step, pair)
+    with st.container(key=PAIR_KEY):
+        _draw_menus(step, pair)
     i, j = pair
     st.markdown(_sentence(step, i, j))
     _draw_images(step, pair, problem)
     st.markdown(_facts(step, pair))
 
 
-def draw_pair_layers(step: LensStep, pair: tuple[int, int]) -> None:
+def draw_pair_layers(
+    step: LensStep, pair: tuple[int, int], code: Callable[[str, str], str]
+) -> None:
     """Draw how the pair's inner product splits over the layers, where the step was split.
 
     Args:
         step: The step.
         pair: Rows of the two objectives.
+        code: Writes the code of the figure.
     """
     if step.shares is None:
         return
@@ -49,6 +56,7 @@ def draw_pair_layers(step: LensStep, pair: tuple[int, int]) -> None:
             f"gᵢ·gⱼ by layer: {step.names[i]} and {step.names[j]}",
             pair_layers(step.shares, i, j, step.names, theme()),
             pair_layers_caption(step.shares, i, j, step.names),
+            code=code("pair_layers", f'step.shares, {i}, {j}, step.names, "light"'),
         )
     )
 
@@ -71,6 +79,7 @@ def _draw_menus(step: LensStep, pair: tuple[int, int]) -> None:
             key=keys[at],
             on_change=_pair_chosen,
             args=keys,
+            disabled=locked(PAIR_KEY),
         )
     if recall_pair() is not None:
         st.button(
@@ -79,6 +88,7 @@ def _draw_menus(step: LensStep, pair: tuple[int, int]) -> None:
             on_click=remember_pair,
             args=(None,),
             type="tertiary",
+            disabled=locked(PAIR_KEY),
         )
 
 

@@ -32,7 +32,8 @@ class Uploaded:
     """A matrix that a visitor uploaded, as far as it could be read.
 
     Attributes:
-        title: Name of the file, and of the array in it.
+        file: Name of the file.
+        title: The same, and the name of the array in it.
         kind: What it was taken for.
         shape: Its shape in words.
         verdicts: What was checked, in order.
@@ -40,8 +41,10 @@ class Uploaded:
             matrix of finite numbers.
         gramian: The Gramian that is shown, shape [m, m]; None where it has none.
         names: Name of every objective shown, length m.
+        whole: Whether that is all of them.
     """
 
+    file: str
     title: str
     kind: Kind
     shape: str
@@ -49,6 +52,7 @@ class Uploaded:
     entries: NDArray[np.float64] | None
     gramian: NDArray[np.float64] | None
     names: tuple[str, ...]
+    whole: bool
 
 
 def uploaded() -> Uploaded | None:
@@ -149,6 +153,7 @@ def _read(data: bytes, name: str, kind: Kind | None) -> Uploaded:
     block = np.ix_(shown, shown)
     names = matrix.names or tuple(f"objective {place}" for place in range(1, m + 1))
     return Uploaded(
+        file=name,
         title=f"{name}: {matrix.source}" if matrix.source else name,
         kind=matrix.kind,
         shape=" × ".join(f"{size:,}" for size in matrix.values.shape),
@@ -156,4 +161,5 @@ def _read(data: bytes, name: str, kind: Kind | None) -> Uploaded:
         entries=matrix.values[block].astype(np.float64) if drawable else None,
         gramian=gramian_of(matrix)[block] if passed else None,
         names=tuple(names[place] for place in shown),
+        whole=len(shown) == m,
     )

@@ -16,6 +16,8 @@ from jdviz.pages.controls import (
     forget_address,
 )
 from jdviz.pages.frame import Panel, draw_panels, plain_errors, theme
+from jdviz.pages.lens_code import futures_code
+from jdviz.pages.run_code import listed as list_code
 from jdviz.pages.run_view import RunView, place_names
 from jdviz.problems import PROBLEMS
 from jdviz.server import limits
@@ -174,12 +176,27 @@ def _draw(view: RunView, config: RunConfig, found: Futures) -> None:
                     means, found.step, theme(), scale="log" if scale == "log" else "linear"
                 ),
                 futures_caption(means, found.step),
+                code=futures_code(
+                    view,
+                    found,
+                    "futures_figure",
+                    "means = {one.method: one.mean_losses[:, None] for one in found.futures}\n",
+                    f'means, found.step, "light", scale={scale!r}',
+                ),
             ),
             Panel(
                 "futures-objectives",
                 f"Change of each loss of step {found.step:,}'s batch",
                 futures_bars(losses, names, theme()),
                 futures_bars_caption(losses, names),
+                code=futures_code(
+                    view,
+                    found,
+                    "futures_bars",
+                    "losses = {one.method: one.losses for one in found.futures}\n"
+                    f"names = {list_code(names)}\n",
+                    'losses, names, "light"',
+                ),
             ),
         )
     for one in found.futures:

@@ -44,7 +44,7 @@ class ParameterControl:
         name = self.parameter.name
         return self.parameter.kind == "vector" or name in self.record.arguments(self.m)
 
-    def settings(self) -> tuple[Setting, ...]:
+    def settings(self) -> tuple[Choice | Number, ...]:
         """Its settings: one, or for a vector whether it is left as it is and an entry for each."""
         choice = self._choice()
         entries = self._numbers()

@@ -2,10 +2,13 @@
 
 import streamlit as st
 
-from jdviz.pages.frame import open_page, plain_errors
+from jdviz.pages.frame import open_page, plain_errors, prose
+from jdviz.pages.lecture import hidden
 from jdviz.pages.registry import PAGES
-from jdviz.pages.train_view import draw_example_cosines
+from jdviz.pages.train_view import draw_example_cosines, draw_example_sentence
 
+#: More links beside each other have no room for their words.
+IN_ROW = 4
 _TEXT = r"""
 1. A model with parameters $x \in \mathbb{R}^n$ has $m$ losses $f_1(x), \dots, f_m(x)$: tasks, or
    one loss for each sample of a batch.
@@ -25,14 +28,21 @@ _TEXT = r"""
 
 open_page("overview")
 with plain_errors():
+    draw_example_sentence()
     figure, words = st.columns([1, 1.15], gap="large")
     with figure:
         draw_example_cosines()
     with words:
-        st.markdown(_TEXT)
-pages = list(PAGES.values())[1:]
-for column, page in zip(st.columns(len(pages)), pages, strict=True):
-    with column, st.container(border=True, height="stretch"):
-        st.page_link(page.path, label=f"**{page.name}**")
-        st.markdown(page.question)
-        st.caption(page.invitation)
+        prose(_TEXT)
+prose(
+    "**Try this.** Point at an orange cell of the picture: it says which two images are in "
+    "conflict, and how strongly. Then look at the same step in the Lens, layer by layer."
+)
+if not hidden("cards"):
+    pages = list(PAGES.values())[1:]
+    for first in range(0, len(pages), IN_ROW):
+        for column, page in zip(st.columns(IN_ROW), pages[first : first + IN_ROW], strict=False):
+            with column, st.container(border=True, height="stretch"):
+                st.page_link(page.path, label=f"**{page.name}**")
+                st.markdown(page.question)
+                st.caption(page.invitation)

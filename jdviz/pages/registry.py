@@ -38,6 +38,12 @@ PAGES: dict[str, PageRecord] = {
             "The idea in ten lines, with the formulas.",
         ),
         PageRecord(
+            "tour",
+            "Tour",
+            "What would you expect to happen?",
+            "Five short lessons, each with a prediction to make before its answer is computed.",
+        ),
+        PageRecord(
             "train",
             "Train",
             "When do objectives pull apart while a network trains?",
@@ -60,6 +66,12 @@ PAGES: dict[str, PageRecord] = {
             "Directions",
             "Where does each method go, and whom does it hurt?",
             "Set a few gradients in the plane and compare the aggregators' directions.",
+        ),
+        PageRecord(
+            "trajectories",
+            "Trajectories",
+            "Where do a method's steps lead in the end?",
+            "Follow several methods step by step on problems whose Pareto fronts are known.",
         ),
         PageRecord(
             "engines",

@@ -2,11 +2,13 @@
 
 import streamlit as st
 
-from jdviz.pages.controls import check_address
-from jdviz.pages.frame import open_page, plain_errors
+from jdviz.pages.controls import Choice, Switch, Words, check_address
+from jdviz.pages.frame import open_page, plain_errors, prose, split
+from jdviz.pages.lecture import locked
 from jdviz.pages.registry import PAGES
 from jdviz.pages.run_view import example_view
 from jdviz.pages.runs_compare import (
+    DIFFERENCE,
     MOST_READ,
     SMOOTHING,
     Settings,
@@ -23,6 +25,7 @@ from jdviz.pages.runs_details import draw_details, draw_said
 from jdviz.pages.runs_manage import draw_manage, draw_store_notices
 from jdviz.pages.runs_seeds import draw_seeds
 from jdviz.pages.runs_table import (
+    CHOSEN_KEY,
     FILTER_KEY,
     chosen_runs,
     chosen_sentence,
@@ -37,9 +40,25 @@ from jdviz.runs.describing import labels
 from jdviz.server import find_run, visible_runs
 
 REDRAW_S = 1.0
+_TRY = (
+    "One run is one draw of the seed. A difference between two methods is worth a claim when it "
+    "has the same sign for most seeds, not when two lines are apart.\n\n"
+    "**Try this.** On the Train page train UPGrad with Mean beside it, for three seeds, and choose "
+    "all six runs here. Look at the overlay, decide which method is better, then open Seeds and "
+    "see whether every seed agrees."
+)
 LOOK_S = 3.0
 _NEWEST = 50
 OVERLAY, DELTA, SEEDS, ONE = "Overlay", "Δ%", "Seeds", "One run"
+VIEW = Choice("r_view", "View", (OVERLAY, DELTA, SEEDS, ONE), OVERLAY)
+FILTER = Words(FILTER_KEY, "Filter")
+EVERY = Switch("r_all", "All runs of the table")
+OTHER_NAMES = {
+    CHOSEN_KEY: "the runs that are compared, their identifiers with commas between them",
+    "r_series": "the series that is drawn, by its name in the menu",
+    "r_base": "the run to compare with, by its identifier; auto for one of Mean",
+    "r_one": "in the view One run, which, by its identifier",
+}
 _RECORDER = """from jdviz import Recorder
 with Recorder("my run") as rec:
     rec.log(step=step, losses=losses)"""
@@ -103,47 +122,33 @@ def _state(runs: list[Run]) -> list[tuple[str, str]]:
 
 
 def _draw(visible: list[Run]) -> None:
-    rail, stage = st.columns([1, 3.4], gap="medium")
+    rail, stage = split()
     with rail:
-        query = st.text_input(
-            "Filter",
-            key=FILTER_KEY,
-            bind="query-params",
+        query = FILTER.draw(
             placeholder="words, or seed=3",
-            max_chars=200,
-            help="Words that all occur in the name, tags, notes, problem, method, status or "
+            help_text="Words that all occur in the name, tags, notes, problem, method, status or "
             "settings of a run.",
         )
-    shown = filtered(visible, query or "")
+    shown = filtered(visible, query)
     chosen = chosen_runs(visible)
     with stage:
         draw_missing()
         draw_table(shown, chosen)
         switch, words = st.columns([1.1, 1], vertical_alignment="center")
         words.caption(chosen_sentence(shown, visible, chosen))
-        view = switch.segmented_control(
-            "View",
-            (OVERLAY, DELTA, SEEDS, ONE),
-            default=OVERLAY,
-            required=True,
-            key="r_view",
-            bind="query-params",
-            label_visibility="collapsed",
-        )
+        with switch:
+            view = VIEW.draw_buttons(bare=True)
     compared = chosen
     with rail:
-        if view == SEEDS and st.toggle(
-            "All runs of the table",
-            key="r_all",
-            bind="query-params",
-            help="Group every run that the filter leaves, instead of the chosen ones.",
+        if view == SEEDS and EVERY.draw(
+            help_text="Group every run that the filter leaves, instead of the chosen ones."
         ):
             compared = shown
         st.button(
             "Choose none",
             key="runs:none",
             on_click=clear_chosen,
-            disabled=not chosen,
+            disabled=not chosen or locked(CHOSEN_KEY),
             width="stretch",
         )
     if not compared:
@@ -172,13 +177,14 @@ def _draw(visible: list[Run]) -> None:
 open_page("runs")
 with plain_errors():
     draw_said()
-    check_address("runs", (X, SMOOTHING))
+    check_address("runs", (FILTER, VIEW, EVERY, X, SMOOTHING, DIFFERENCE), OTHER_NAMES)
     runs = visible_runs()
     if runs:
         draw_store_notices()
         _draw(runs)
     else:
         _draw_empty()
+    prose(_TRY)
     st.divider()
     draw_manage(chosen_runs(runs) if runs else [])
     st.fragment(_look, run_every=LOOK_S)(_state(runs))

@@ -7,8 +7,10 @@ import streamlit as st
 
 from jdviz.figures import Line, delta_bars, delta_caption, overlay, overlay_caption
 from jdviz.figures.words import capitalised, listed
-from jdviz.pages.controls import Choice, Number, escaped, quoted
+from jdviz.pages.controls import Choice, Number, Switch, escaped, quoted
 from jdviz.pages.frame import Panel, draw_panels, theme
+from jdviz.pages.run_code import listed as list_code
+from jdviz.pages.run_code import overlay_code, results_code
 from jdviz.pages.run_view import RunView, kind_of, place_names, view_of
 from jdviz.runs import Run, Series
 from jdviz.runs.comparison import (
@@ -34,7 +36,7 @@ MOST_READ = 32
 #: Of the figure, which begins below the table.
 HEIGHT = 380
 AUTO = "auto"
-_DIFFERENCE_KEY = "r_diff"
+DIFFERENCE = Switch("r_diff", "Difference to the baseline")
 X = Choice("r_x", "Over", ("step", "time"), "step")
 SMOOTHING = Number("r_smooth", "Smoothing", 0, 0.99, 0.6, 0.1, 2)
 
@@ -115,12 +117,7 @@ def draw_settings(
     base = _draw_choice(baseline, titles.__getitem__)
     if not lines:
         return Settings(quantity, X.default, SMOOTHING.default, base, relative=False)
-    relative = st.toggle(
-        "Difference to the baseline",
-        key=_DIFFERENCE_KEY,
-        bind="query-params",
-        help="Draw every run less the baseline at the same step.",
-    )
+    relative = DIFFERENCE.draw(help_text="Draw every run less the baseline at the same step.")
     with st.expander("View"):
         x = X.draw(str.capitalize)
         smoothing = SMOOTHING.draw(
@@ -153,7 +150,7 @@ def baseline_for(result: Result, results: Sequence[Result], settings: Settings) 
 def draw_overlay(results: Sequence[Result], names: Sequence[str], settings: Settings) -> None:
     """Draw one series of several runs on one axis."""
     quantity, unit = quantity_and_unit(settings.quantity)
-    lines, without = [], []
+    lines, without, drawn, bases = [], [], [], []
     for result, name in zip(results, names, strict=True):
         values = values_of(result, settings.quantity)
         if settings.relative:
@@ -162,7 +159,9 @@ def draw_overlay(results: Sequence[Result], names: Sequence[str], settings: Sett
                 without.append(name)
                 continue
             values = difference(result, base, settings.quantity)
+            bases.append(base)
         lines.append(Line(name, result.series.steps, values, result.series.time_s))
+        drawn.append(result)
     if without:
         st.info(
             f"Not drawn, without a baseline among the chosen runs: {escaped(listed(without))}. "
@@ -195,8 +194,26 @@ def draw_overlay(results: Sequence[Result], names: Sequence[str], settings: Sett
                 unit=unit,
                 baseline=None if settings.relative else named.get(settings.baseline),
             ),
+            code=_overlay_code(drawn, bases, [line.name for line in lines], settings),
         )
     )
+
+
+def _overlay_code(
+    drawn: Sequence[Result], bases: Sequence[Result], names: Sequence[str], settings: Settings
+) -> str:
+    """The code of the overlay: of the runs that are drawn, and of baselines that are not."""
+    shown = list(drawn[: len(names)])
+    quantity, unit = quantity_and_unit(settings.quantity)
+    if settings.relative:
+        quantity = f"{quantity} less the baseline's"
+    every = [*shown, *(base for base in dict.fromkeys(bases) if base not in shown)]
+    places = [every.index(base) for base in bases[: len(names)]] if settings.relative else None
+    call = (
+        f"quantity={quantity!r}, unit={unit!r}, smoothing={settings.smoothing!r}, "
+        f"x={settings.x!r}, height={HEIGHT}"
+    )
+    return overlay_code(every, names, call, settings.quantity, places)
 
 
 def draw_deltas(results: Sequence[Result], names: Sequence[str], settings: Settings) -> None:
@@ -224,6 +241,7 @@ def draw_deltas(results: Sequence[Result], names: Sequence[str], settings: Setti
             "Final loss against the baseline, Δ%",
             delta_bars(relative, ones, tasks, theme(), baseline_name=base),
             delta_caption(relative, ones, tasks, baseline_name=base),
+            code=_delta_code(results, names, pairs, base),
         )
     )
     if not found[0].result.names:
@@ -233,6 +251,29 @@ def draw_deltas(results: Sequence[Result], names: Sequence[str], settings: Setti
         )
     _draw_delta_notes(found)
     st.markdown(reasons)
+
+
+def _delta_code(
+    results: Sequence[Result],
+    names: Sequence[str],
+    pairs: Sequence[tuple[Result, Result | None]],
+    base: str,
+) -> str:
+    """The code of Δ%: every run with the place of its baseline."""
+    places = [None if one is None else list(results).index(one) for _, one in pairs]
+    return results_code(
+        results,
+        "delta_bars",
+        {"jdviz.runs.comparison": {"deltas"}},
+        f"names = {list_code(names)}\nbases = {places!r}\n"
+        "pairs = [\n    (result, None if base is None else results[base])\n"
+        "    for result, base in zip(results, bases, strict=True)\n]\n"
+        f"found = deltas(pairs, names)[0][:{MOST_RUNS}]\n"
+        "tasks = found[0].tasks\n"
+        "figure = delta_bars(\n    {one.name: one.relative for one in found},\n"
+        '    [1.0] * len(tasks),\n    tasks,\n    "light",\n'
+        f"    baseline_name={base!r},\n)\n",
+    )
 
 
 def _say_beyond(runs: int) -> None:

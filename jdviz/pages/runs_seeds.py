@@ -8,6 +8,7 @@ from jdviz.figures import SeedGroup, seed_bands, seed_caption
 from jdviz.figures.words import capitalised, count, listed, number
 from jdviz.pages.controls import escaped
 from jdviz.pages.frame import Panel, draw_panels, theme
+from jdviz.pages.run_code import results_code
 from jdviz.pages.runs_compare import AUTO, HEIGHT, MOST_RUNS, Settings
 from jdviz.runs.comparison import (
     BASELINE_METHOD,
@@ -60,12 +61,35 @@ def draw_seeds(results: Sequence[Result], settings: Settings) -> None:
             f"{capitalised(quantity)}, median and spread over seeds",
             seed_bands(bands, theme(), quantity=quantity, unit=unit, height=HEIGHT),
             seed_caption(bands, quantity=quantity, unit=unit),
+            code=_code(results, settings),
         )
     )
     until = common_end([result for group in shown for result in group.results])
     found = [summary(group, until) for group in shown]
     _draw_table(shown, found, until)
     _draw_words(shown, settings)
+
+
+def _code(results: Sequence[Result], settings: Settings) -> str:
+    quantity, unit = quantity_and_unit(settings.quantity)
+    return results_code(
+        results,
+        "seed_bands",
+        {
+            "jdviz.figures": {"SeedGroup"},
+            "jdviz.runs.comparison": {"mismatch", "values_of"},
+            "jdviz.runs.repeats": {"repeats"},
+        },
+        "groups = repeats(results)\n"
+        "first = groups[0].results[0]\n"
+        "groups = [one for one in groups if not mismatch(one.results[0], first)]\n"
+        "bands = [\n    SeedGroup(\n        group.label,\n        [\n"
+        f"            (one.series.steps, values_of(one, {settings.quantity!r}))\n"
+        "            for one in group.results\n        ],\n    )\n"
+        f"    for group in groups[:{MOST_RUNS}]\n]\n"
+        f'figure = seed_bands(\n    bands, "light", quantity={quantity!r}, unit={unit!r}, '
+        f"height={HEIGHT}\n)\n",
+    )
 
 
 def _draw_table(groups: Sequence[Group], found: Sequence[Summary], until: int) -> None:

@@ -3,12 +3,14 @@
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import streamlit as st
 
 from jdviz.figures.words import count, mebibytes
 from jdviz.pages.controls import escaped, quoted
+from jdviz.pages.lecture import locked
 from jdviz.problems import PROBLEMS
 from jdviz.runs import Run
 from jdviz.runs.comparison import row_means
@@ -112,31 +114,43 @@ def draw_table(shown: Sequence[Run], chosen: Sequence[Run]) -> None:
     fingerprint = hashlib.sha256(",".join(ids).encode()).hexdigest()[:12]
     key = f"{_TABLE}:{fingerprint}:{st.session_state.get(_TABLE, 0)}"
     marked = {run.run_id for run in chosen}
-    st.dataframe(
-        _columns(shown),
-        key=key,
-        height=_HEIGHT,
-        hide_index=True,
-        placeholder="–",
-        on_select=lambda: _take(key, ids),
-        selection_mode="multi-row",
-        selection_default={
-            "selection": {"rows": [row for row, run_id in enumerate(ids) if run_id in marked]}
-        },
-        column_config={
-            "what": st.column_config.TextColumn(width=190),
-            "mean loss": st.column_config.NumberColumn(format="%.3g", help="Of the last step."),
-            "conflict rate": st.column_config.NumberColumn(
-                format="%.2f", help="Share of pairs with a cosine below zero, at the last step."
-            ),
-            "smallest cosine": st.column_config.NumberColumn(
-                format="%.2f", help="Of any pair of gradients, at the last step."
-            ),
-            "tags": st.column_config.TextColumn(width=110),
-            "started": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm"),
-        },
-        alt=f"{len(shown)} runs, {len(marked)} chosen",
-    )
+    given: dict[str, Any] = {
+        "data": _columns(shown),
+        "height": _HEIGHT,
+        "hide_index": True,
+        "placeholder": "–",
+        "column_config": _formats(),
+        "alt": f"{len(shown)} runs, {len(marked)} chosen",
+    }
+    with st.container(key=CHOSEN_KEY):
+        if locked(CHOSEN_KEY):
+            st.dataframe(**given)
+            return
+        st.dataframe(
+            **given,
+            key=key,
+            on_select=lambda: _take(key, ids),
+            selection_mode="multi-row",
+            selection_default={
+                "selection": {"rows": [row for row, run_id in enumerate(ids) if run_id in marked]}
+            },
+        )
+
+
+def _formats() -> dict[str, Any]:
+    """How the columns of the table are shown."""
+    return {
+        "what": st.column_config.TextColumn(width=190),
+        "mean loss": st.column_config.NumberColumn(format="%.3g", help="Of the last step."),
+        "conflict rate": st.column_config.NumberColumn(
+            format="%.2f", help="Share of pairs with a cosine below zero, at the last step."
+        ),
+        "smallest cosine": st.column_config.NumberColumn(
+            format="%.2f", help="Of any pair of gradients, at the last step."
+        ),
+        "tags": st.column_config.TextColumn(width=110),
+        "started": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm"),
+    }
 
 
 def chosen_sentence(shown: Sequence[Run], visible: Sequence[Run], chosen: Sequence[Run]) -> str:

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import streamlit as st
 
 from jdviz.pages.controls import check_address, forget_address, quoted
-from jdviz.pages.frame import open_page, plain_errors
+from jdviz.pages.frame import open_page, plain_errors, prose, split
 from jdviz.pages.run_view import RunView, example_view
 from jdviz.pages.train_code import draw_code
 from jdviz.pages.train_controls import current_settings, draw_settings
-from jdviz.pages.train_group import chosen_of, draw_group, views_of
-from jdviz.pages.train_step import draw_step_through, forget_step
+from jdviz.pages.train_group import CLOSER_KEY, chosen_of, draw_group, views_of
+from jdviz.pages.train_step import AT_KEY, STEP_SETTINGS, draw_step_through, forget_step
 from jdviz.pages.train_view import draw_run
 from jdviz.problems import PROBLEMS
 from jdviz.profiling import StepMethod, check_fits
@@ -22,6 +22,11 @@ REDRAW_S = 0.5
 # In the queue only the place changes, and a class waits there on the same server.
 WAITING_S = 2.0
 RUN_KEY = "t_run"
+OTHER_NAMES = {
+    RUN_KEY: "the run on the page, by its identifier",
+    CLOSER_KEY: "of several runs, the name of the one looked at closer",
+    AT_KEY: "the step that is gone through; without it the newest",
+}
 
 Activity = tuple[bool, bool, bool, bool]
 
@@ -165,8 +170,8 @@ views: list[RunView] = []
 drawn: Activity | None = None
 with plain_errors():
     settings = current_settings()
-    check_address("train", settings.all())
-    rail, stage = st.columns([1, 3.4], gap="medium")
+    check_address("train", (*settings.all(), *STEP_SETTINGS), OTHER_NAMES)
+    rail, stage = split()
     notices = stage.container()
     configs: list[RunConfig] = []
     with rail, plain_errors(notices):
@@ -190,5 +195,12 @@ with plain_errors():
             st.fragment(
                 _stage, run_every=tick_s if going or (not views and _returning()) else None
             )(drawn)
+        prose(
+            "In the map of cosines a cell compares the gradients of two objectives at this step: "
+            "orange is **conflict**, a step along one of them makes the other worse.\n\n"
+            "**Try this.** Put Mean beside UPGrad, from the same seed, press Start and look closer "
+            "at each: how many objectives does its update hurt? Or choose the regression, and turn "
+            "its conflict from 0 to 1 between two runs."
+        )
         with plain_errors():
             draw_code(chosen_of(views) if views else None, configs[0] if configs else None)

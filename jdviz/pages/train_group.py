@@ -10,19 +10,38 @@ from streamlit.delta_generator import DeltaGenerator
 
 from jdviz.figures import Line, overlay, overlay_caption
 from jdviz.figures.words import number
-from jdviz.pages.controls import escaped
+from jdviz.pages.controls import Choice, escaped
 from jdviz.pages.frame import Panel, draw_panels, theme
+from jdviz.pages.run_code import overlay_code
 from jdviz.pages.run_view import RunView, arrange, view_of
-from jdviz.pages.train_view import cosine_panel, draw_figures, draw_progress, standing
+from jdviz.pages.train_view import (
+    cosine_code,
+    cosine_panel,
+    draw_figures,
+    draw_progress,
+    standing,
+)
 from jdviz.runs import Run, Series
-from jdviz.runs.comparison import row_means
+from jdviz.runs.comparison import (
+    CONFLICT_RATE,
+    LEAST_COSINE,
+    MEAN_LOSS,
+    Result,
+    row_means,
+)
 from jdviz.runs.describing import labels
 from jdviz.server import find_run, visible_runs
 
 OVERLAY_HEIGHT = 300
 MATRIX_HEIGHT = 280
 _MEMBERS = "train:group"
-_CLOSER = "t_look"
+CLOSER_KEY = "t_look"
+#: What is overlaid, by the name that a figure gives it, and how a script finds it.
+_SERIES = {
+    "mean loss": MEAN_LOSS,
+    "smallest cosine": LEAST_COSINE,
+    "share of the pairs in conflict": CONFLICT_RATE,
+}
 _NOT_NAMED = ("engine", "learning_rate")
 
 
@@ -64,9 +83,14 @@ def chosen_of(views: Sequence[RunView]) -> RunView:
     Args:
         views: The runs, at least one.
     """
-    wanted = st.session_state.get(_CLOSER)
     names = names_of(views)
+    wanted = _closer(names).current()
     return views[names.index(wanted)] if wanted in names else views[0]
+
+
+def _closer(names: Sequence[str]) -> Choice:
+    """Which of the runs is looked at closer; none to begin with."""
+    return Choice(CLOSER_KEY, "Look closer at", tuple(names), "")
 
 
 def draw_group(views: Sequence[RunView]) -> None:
@@ -81,11 +105,9 @@ def draw_group(views: Sequence[RunView]) -> None:
     if not any(len(one.steps) for one in series):
         draw_figures(views[0])
         return
-    draw_panels(*_overlays(names, series))
+    draw_panels(*_overlays(views, names, series))
     _draw_matrices(views, names)
-    closer = st.segmented_control(
-        "Look closer at", names, key=_CLOSER, help="Its figures, as of a run by itself."
-    )
+    closer = _closer(names).draw_buttons(help_text="Its figures, as of a run by itself.")
     if closer in names:
         draw_figures(views[names.index(closer)])
 
@@ -100,7 +122,9 @@ def _draw_standings(views: Sequence[RunView], names: Sequence[str]) -> None:
             st.caption(" ".join([*words, escaped(view.message)]))
 
 
-def _overlays(names: Sequence[str], series: Sequence[Series]) -> list[Panel]:
+def _overlays(
+    views: Sequence[RunView], names: Sequence[str], series: Sequence[Series]
+) -> list[Panel]:
     quantities = {
         "mean loss": [row_means(one.losses) for one in series],
         "smallest cosine": [one.least_cosine for one in series],
@@ -118,6 +142,12 @@ def _overlays(names: Sequence[str], series: Sequence[Series]) -> list[Panel]:
                 f"{quantity[:1].upper()}{quantity[1:]}",
                 overlay(lines, theme(), quantity=quantity, height=OVERLAY_HEIGHT),
                 overlay_caption(lines, quantity=quantity),
+                code=overlay_code(
+                    [Result(view.run, one) for view, one in zip(views, series, strict=True)],
+                    names,
+                    f"quantity={quantity!r}, height={OVERLAY_HEIGHT}",
+                    _SERIES[quantity],
+                ),
             )
         )
     return panels
@@ -143,5 +173,6 @@ def _draw_matrices(views: Sequence[RunView], names: Sequence[str]) -> None:
                     title=f"{name}: cosines at step {record.step:,}",
                     height=MATRIX_HEIGHT,
                     spoken_only=False,
+                    code=cosine_code(view, shown, MATRIX_HEIGHT),
                 )
             )

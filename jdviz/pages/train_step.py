@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import streamlit as st
@@ -14,7 +15,10 @@ from jdviz.figures import (
     update_change_caption,
 )
 from jdviz.figures.words import number
+from jdviz.pages.controls import Choice, Switch
 from jdviz.pages.frame import Panel, draw_panels, theme
+from jdviz.pages.lecture import locked
+from jdviz.pages.run_code import bars_code, update_code
 from jdviz.pages.run_view import RunView, ShownStep, arrange, kind_of, place_names
 from jdviz.pages.train_view import gramian_panel, weights_panel
 from jdviz.training import StepRecord
@@ -25,7 +29,12 @@ Array = NDArray[np.float64]
 IN_FORMULAS, IN_TABLE = 3, 8
 #: Of more objectives, how many of the largest are in the table.
 LARGEST = 5
-_OPEN, _PART, _AT = "t_through", "t_part", "t_at"
+AT_KEY = "t_at"
+OPEN = Switch("t_through", "Step through one update")
+#: The middle one is what the engine of the run builds.
+_PARTS = ("Forward", "Jacobian", "Gramian", "Weights", "Update")
+PART = Choice("t_part", "Part", _PARTS, _PARTS[0])
+STEP_SETTINGS = (OPEN, PART)
 _PINNED, _TYPED = "train:pinned", "train:step"
 _MOST_DIGITS = 7
 
@@ -39,7 +48,7 @@ def draw_step_through(view: RunView) -> None:
     Args:
         view: The run.
     """
-    if not st.toggle("Step through one update", key=_OPEN, bind="query-params"):
+    if not OPEN.draw():
         return
     steps = view.store.steps(view.run.run_id)
     if steps.size == 0:
@@ -49,25 +58,23 @@ def draw_step_through(view: RunView) -> None:
     record = view.store.record(view.run.run_id, int(steps[place]))
     if record is None:
         return
-    middle = "Jacobian" if view.setting("engine") == "autojac" else "Gramian"
-    parts = ("Forward", middle, "Weights", "Update")
+    unbuilt = "Gramian" if view.setting("engine") == "autojac" else "Jacobian"
+    parts = tuple(part for part in _PARTS if part != unbuilt)
     left, right = st.columns([1.1, 1], gap="medium", vertical_alignment="bottom")
     with left:
         st.markdown(f"Shown is **step {record.step:,}**; the newest is step {int(steps[-1]):,}.")
-        part = st.segmented_control(
-            "Part", parts, default=parts[0], key=_PART, bind="query-params", required=True
-        )
-    with right:
+        part = replace(PART, options=parts).draw_buttons()
+    with right, st.container(key=AT_KEY):
         _draw_steps(view.run.run_id, steps, place)
     shown = arrange(view, record)
     draw = {"Forward": _draw_forward, "Weights": _draw_weights, "Update": _draw_update}
-    draw.get(part or parts[0], _draw_gramian)(view, record, shown)
+    draw.get(part, _draw_gramian)(view, record, shown)
 
 
 def forget_step() -> None:
     """Go back to the newest step, as where another run begins."""
     st.session_state.pop(_PINNED, None)
-    st.query_params.pop(_AT, None)
+    st.query_params.pop(AT_KEY, None)
 
 
 def _place(view: RunView, steps: NDArray[np.int64]) -> int:
@@ -75,7 +82,7 @@ def _place(view: RunView, steps: NDArray[np.int64]) -> int:
     newest = int(steps[-1])
     run_id, step, follows = st.session_state.get(_PINNED, ("", newest, True))
     if run_id != view.run.run_id:
-        named = st.query_params.get(_AT, "")
+        named = st.query_params.get(AT_KEY, "")
         follows = not (named.isdecimal() and len(named) <= _MOST_DIGITS)
         step = newest if follows else int(named)
     elif follows and view.status != "running":
@@ -87,9 +94,9 @@ def _place(view: RunView, steps: NDArray[np.int64]) -> int:
 def _pin(run_id: str, step: int, *, newest: bool = False) -> None:
     st.session_state[_PINNED] = (run_id, step, newest)
     if newest:
-        st.query_params.pop(_AT, None)
+        st.query_params.pop(AT_KEY, None)
     else:
-        st.query_params[_AT] = str(step)
+        st.query_params[AT_KEY] = str(step)
 
 
 def _pin_typed(run_id: str) -> None:
@@ -112,6 +119,7 @@ def _draw_steps(run_id: str, steps: NDArray[np.int64], place: int) -> None:
             value=None,
             step=1,
             key=_TYPED,
+            disabled=locked(AT_KEY),
             on_change=_pin_typed,
             args=(run_id,),
         )
@@ -124,7 +132,7 @@ def _draw_steps(run_id: str, steps: NDArray[np.int64], place: int) -> None:
         column.button(
             name,
             key=f"train:{name.lower()}",
-            disabled=not possible,
+            disabled=not possible or locked(AT_KEY),
             width="stretch",
             on_click=_pin,
             args=(run_id, int(steps[target])),
@@ -148,6 +156,7 @@ def _draw_forward(view: RunView, record: StepRecord, shown: ShownStep | None) ->
             "Losses f(x)",
             loss_bars(losses, names, theme(), groups=groups),
             loss_bars_caption(losses, names),
+            code=bars_code(view, step, "loss_bars", 'step.losses, NAMES, "light"'),
         ),
         names,
         {"loss": losses},
@@ -178,7 +187,7 @@ def _draw_gramian(view: RunView, record: StepRecord, shown: ShownStep | None) ->
     columns = {"gᵢ·gᵢ": np.diagonal(G)}
     if m <= IN_TABLE:
         columns = {f"with {name}": G[:, place] for place, name in enumerate(shown.names)}
-    _draw_part(gramian_panel(shown, "step-gramian"), shown.names, columns)
+    _draw_part(gramian_panel(view, shown, "step-gramian"), shown.names, columns)
 
 
 def _draw_weights(view: RunView, record: StepRecord, shown: ShownStep | None) -> None:
@@ -245,6 +254,7 @@ def _draw_update(view: RunView, record: StepRecord, shown: ShownStep | None) -> 
             "Change of the losses by this update",
             update_change_bars(inner, rate, names, theme(), change=actual, groups=groups),
             update_change_caption(inner, rate, names, change=actual),
+            code=update_code(view, step, float(rate), following=actual is not None),
         ),
         names,
         columns,

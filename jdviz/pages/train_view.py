@@ -25,6 +25,7 @@ from jdviz.figures import (
 )
 from jdviz.pages.controls import escaped
 from jdviz.pages.frame import Panel, draw_panels, theme
+from jdviz.pages.run_code import bars_code, series_code, step_code
 from jdviz.pages.run_view import (
     RunView,
     ShownStep,
@@ -161,8 +162,13 @@ def _draw_step(view: RunView, record: StepRecord) -> None:
         "Conflict over the steps",
         conflict_history(series.steps, series.conflict_rate, series.least_cosine, theme()),
         conflict_caption(series.steps, series.conflict_rate, series.least_cosine),
+        code=series_code(
+            view,
+            "conflict_history",
+            'series.steps, series.conflict_rate, series.least_cosine, "light"',
+        ),
     )
-    both = _lockstep_panel(series)
+    both = _lockstep_panel(view, series)
     panels = [losses, first, conflict, *others, *([] if both is None else [both])]
     for place in range(0, len(panels), 2):
         draw_panels(*panels[place : place + 2])
@@ -189,10 +195,17 @@ def _losses_panel(view: RunView, series: Series, record: StepRecord) -> Panel:
         "Losses",
         loss_history(series.steps, series.losses, places, theme=theme(), kind=kind, height=HEIGHT),
         loss_caption(series.steps, series.losses, places, kind=kind),
+        code=series_code(
+            view,
+            "loss_history",
+            'series.steps, series.losses, show_names(run), theme="light", kind=show_kind(run), '
+            f"height={HEIGHT}",
+            jdviz__runs__shown="show_kind, show_names",
+        ),
     )
 
 
-def _lockstep_panel(series: Series) -> Panel | None:
+def _lockstep_panel(view: RunView, series: Series) -> Panel | None:
     """How far the two engines are apart; None for a run that has one."""
     if not all(name in series.scalars for name in _LOCKSTEP):
         return None
@@ -202,13 +215,20 @@ def _lockstep_panel(series: Series) -> Panel | None:
         "Both engines on the same batches",
         engine_difference(series.steps, gramian, gradient, rounding, theme()),
         engine_difference_caption(series.steps, gramian, gradient, rounding),
+        code=series_code(
+            view,
+            "engine_difference",
+            'series.steps, *found, "light"',
+            body=f"found = [series.scalars[name] for name in {_LOCKSTEP!r}]\n",
+        ),
     )
 
 
 def _step_panels(view: RunView, shown: ShownStep) -> list[Panel]:
     """The figures of one step, as far as it was recorded; the cosines first."""
     mode, method, names, plane = theme(), _method(view), shown.names, shown.plane
-    panels = [cosine_panel("cosines", shown)]
+    step = shown.record.step
+    panels = [cosine_panel("cosines", shown, code=cosine_code(view, shown))]
     if plane is not None:
         where = f"{method[:1].lower()}{method[1:]}" if method == _NO_METHOD else method
         panels.append(
@@ -217,17 +237,21 @@ def _step_panels(view: RunView, shown: ShownStep) -> list[Panel]:
                 f"Where {where} goes",
                 update_plane_figure(plane, names, mode),
                 plane_caption(plane),
+                code=step_code(
+                    view, step, "update_plane_figure", 'step.plane, step.names, "light"'
+                ),
             )
         )
-    panels += [gramian_panel(shown), angles_panel(shown)]
+    panels += [gramian_panel(view, shown), angles_panel(view, shown)]
     weights = weights_panel(view, shown)
     return panels if weights is None else [*panels, weights]
 
 
-def angles_panel(shown: ShownStep) -> Panel:
+def angles_panel(view: RunView, shown: ShownStep) -> Panel:
     """The angles between a step's gradients.
 
     Args:
+        view: The run.
         shown: The step.
     """
     return Panel(
@@ -235,13 +259,15 @@ def angles_panel(shown: ShownStep) -> Panel:
         "Angles between the gradients",
         angle_histogram(shown.gramian, theme()),
         angle_caption(shown.gramian),
+        code=step_code(view, shown.record.step, "angle_histogram", 'step.gramian, "light"'),
     )
 
 
-def gramian_panel(shown: ShownStep, key: str = "gramian") -> Panel:
+def gramian_panel(view: RunView, shown: ShownStep, key: str = "gramian") -> Panel:
     """The inner products of a step's gradients.
 
     Args:
+        view: The run.
         shown: The step.
         key: The figure's name on the page.
     """
@@ -250,6 +276,12 @@ def gramian_panel(shown: ShownStep, key: str = "gramian") -> Panel:
         "Gramian G = J Jᵀ",
         gramian_heatmap(shown.gramian, shown.names, theme(), groups=shown.groups),
         gramian_caption(shown.gramian, shown.names),
+        code=step_code(
+            view,
+            shown.record.step,
+            "gramian_heatmap",
+            'step.gramian, step.names, "light", groups=step.groups',
+        ),
     )
 
 
@@ -277,6 +309,7 @@ def weights_panel(
             "Weights w",
             weight_bars(step.weights, names, mode, groups=groups),
             weight_caption(step.weights, names),
+            code=bars_code(view, step, "weight_bars", 'step.weights, NAMES, "light"'),
         )
     if step.inner is None or method == _NO_METHOD:
         return None
@@ -285,6 +318,13 @@ def weights_panel(
         "Who gets hurt: gᵢ·A(J)",
         improvement_bars({method: step.inner}, names, mode),
         f"{method} has no weights: its direction is no weighted sum of the gradients.",
+        code=bars_code(
+            view,
+            step,
+            "improvement_bars",
+            f'{{{method!r}: step.inner}}, NAMES, "light"',
+            grouped=False,
+        ),
     )
 
 
@@ -295,6 +335,7 @@ def cosine_panel(
     title: str = "Cosines of the gradients",
     height: int = HEIGHT,
     spoken_only: bool = True,
+    code: str = "",
 ) -> Panel:
     """The cosines of a step's gradients.
 
@@ -304,6 +345,7 @@ def cosine_panel(
         title: What it is called there.
         height: Height in pixels.
         spoken_only: Whether the page says its sentence elsewhere.
+        code: The code of the figure.
     """
     return Panel(
         key,
@@ -311,18 +353,47 @@ def cosine_panel(
         cosine_heatmap(shown.gramian, shown.names, theme(), groups=shown.groups, height=height),
         cosine_caption(shown.gramian, shown.names),
         spoken_only=spoken_only,
+        code=code,
+    )
+
+
+def cosine_code(view: RunView, shown: ShownStep, height: int = HEIGHT) -> str:
+    """The code of the cosines of a step's gradients.
+
+    Args:
+        view: The run.
+        shown: The step.
+        height: Height of the figure in pixels.
+    """
+    return step_code(
+        view,
+        shown.record.step,
+        "cosine_heatmap",
+        f'step.gramian, step.names, "light", groups=step.groups, height={height}',
+    )
+
+
+def draw_example_sentence() -> None:
+    """Draw what the bundled example's last step shows, in a sentence."""
+    view, shown = _example()
+    if shown is None:
+        return
+    what = view.title if view.problem is None else view.problem.title
+    st.markdown(
+        f"Example: step {shown.record.step} of a recorded run of “{what}”, {len(shown.names)} "
+        f"images sorted by digit. {escaped(cosine_caption(shown.gramian, shown.names))}"
     )
 
 
 def draw_example_cosines() -> None:
-    """Draw the cosines of the bundled example's last step."""
+    """Draw the cosines of the bundled example's last step, whose sentence is elsewhere."""
+    view, shown = _example()
+    if shown is not None:
+        draw_panels(cosine_panel("overview", shown, code=cosine_code(view, shown)))
+
+
+def _example() -> tuple[RunView, ShownStep | None]:
+    """The bundled example and its last step."""
     view = example_view()
     record = view.store.latest(view.run.run_id)
-    problem = view.problem
-    if record is None or problem is None or (shown := arrange(view, record)) is None:
-        return
-    st.caption(
-        f"Example: step {record.step} of a recorded run of “{problem.title}”, "
-        f"{len(shown.names)} images sorted by digit."
-    )
-    draw_panels(cosine_panel("overview", shown, spoken_only=False))
+    return view, None if record is None else arrange(view, record)

@@ -6,6 +6,7 @@ It is an ordinary store with one ordinary run. `python -m jdviz.runs.example` re
 import sys
 from pathlib import Path
 
+from jdviz.runs.loading import RecordedRun
 from jdviz.runs.store import RunStore
 
 # The file travels with the package, so it holds few.
@@ -23,6 +24,16 @@ def example_store() -> RunStore:
         StoreError: If the file is missing or damaged.
     """
     return RunStore(EXAMPLE_PATH, read_only=True)
+
+
+def example_run() -> RecordedRun:
+    """Open the bundled run for reading, as `load_run` opens one of your own.
+
+    Raises:
+        StoreError: If the file is missing or damaged.
+    """
+    store = example_store()
+    return RecordedRun(store, store.runs(limit=1)[0].run_id)
 
 
 def record_example(path: Path) -> None:

@@ -53,6 +53,34 @@ def tasks_run(**named):
     return made_run(records, name="my tasks", **named)
 
 
+def test_gradients_of_an_address_win_over_a_step_that_was_open():
+    run_id = tasks_run()
+    app = open_page("directions", d_run=run_id)
+    assert not is_own(app)
+    # A link to gradients, as the Trajectories page has them.
+    del app.query_params["d_run"]
+    app.query_params["d_a1"] = "45"
+    app.run()
+    assert is_own(app)
+
+
+def test_a_recorded_step_is_taken_along_to_be_dragged():
+    run_id = tasks_run()
+    app = open_page("directions", d_run=run_id, d_step="1")
+    app.button(key="directions:drag-these").click().run()
+    assert is_own(app)
+    assert not app.exception
+    # G has the eigenvalues 3 ± √5 and 1. The plane of the two greatest holds of g1 and g2 what
+    # lies along the first eigenvector, (0.851, −0.526, 0), and the whole of g3.
+    first = np.array([0.85065, -0.52573]) * np.sqrt(3 + np.sqrt(5))
+    lengths = [app.number_input(key=f"d_l{i}").value for i in (1, 2, 3)]
+    np.testing.assert_allclose(lengths, 2 * np.array([*abs(first), 1]) / first[0], atol=0.006)
+    angles = [app.number_input(key=f"d_a{i}").value for i in (1, 2, 3)]
+    assert abs(angles[0] - angles[1]) == 180.0
+    assert abs(angles[2]) == 90.0
+    assert "d_run" not in app.query_params
+
+
 def is_own(app):
     """Whether the page shows gradients set by hand."""
     return any(box.key == "d_a1" for box in app.number_input)
@@ -134,7 +162,7 @@ def test_many_objectives_have_no_boxes_for_vectors_and_a_table_that_scrolls():
     # One that does not scroll would be 163 lines long.
     assert not app.table
     assert app.dataframe[0].value.shape == (2 * 80 + 3, 3)
-    assert "A random method is drawn 12 times" in texts(app.caption)
+    assert "PCGrad for 12 seeds" in texts(app.caption)
 
 
 def test_a_step_that_is_not_kept_is_the_closest_one():

@@ -6,16 +6,11 @@ import pytest
 import torch
 
 from engines.aggregation import METHODS
-from jdviz.compare import (
-    GRAMIAN_METHODS,
-    RANDOM_DRAWS,
-    Outcome,
-    compare,
-    plane_of_directions,
+from jdviz.compare import GRAMIAN_METHODS, RANDOM_DRAWS, Outcome, compare, plane_of_directions
+from jdviz.construction import pcgrad_orders
+from jdviz.gradients import (
     rows_from_gramian,
-    rows_from_polar,
 )
-from jdviz.spectrum import leading_plane
 
 # One for each shape of the dual cone and each edge of the page's controls.
 PLANES = {
@@ -32,16 +27,6 @@ def outcomes(jacobian, methods, seed=0) -> tuple[Outcome, ...]:
     compared = compare(np.asarray(jacobian), methods, seed)
     assert compared.refusals == ()
     return compared.outcomes
-
-
-def test_quarter_turns_are_exact():
-    rows = rows_from_polar([0, 90, 180, 270, 360, -90], [1, 2, 3, 4, 5, 6])
-    np.testing.assert_array_equal(rows, [[1, 0], [0, 2], [-3, 0], [0, -4], [5, 0], [0, -6]])
-
-
-def test_other_angles_and_zero_length():
-    rows = rows_from_polar([30, 150, 77], [2, 2, 0])
-    np.testing.assert_allclose(rows, [[math.sqrt(3), 1], [-math.sqrt(3), 1], [0, 0]], atol=1e-15)
 
 
 def test_pinned_outcomes_of_two_gradients():
@@ -202,19 +187,6 @@ def test_what_works_coordinate_by_coordinate_cannot_be_had_from_a_gramian(name):
     assert np.abs(found.inner - wanted.inner).max() > 0.01 * np.abs(wanted.inner).max()
 
 
-@pytest.mark.parametrize("jacobian", JACOBIANS)
-def test_rows_of_a_gramian_have_it_and_the_leading_plane_first(jacobian):
-    J = JACOBIANS[jacobian]
-    G = J @ J.T
-    rows = rows_from_gramian(G)
-    assert rows.shape[0] == len(J)
-    np.testing.assert_allclose(rows @ rows.T, G, atol=1e-12)
-    # The columns are orthogonal, as long as the eigenvalues, and descend.
-    values = np.linalg.eigvalsh(G)[::-1][: rows.shape[1]]
-    np.testing.assert_allclose(rows.T @ rows, np.diag(values), atol=1e-12)
-    np.testing.assert_array_equal(rows[:, :2], leading_plane(G).gradients)
-
-
 def test_a_plane_that_shows_half():
     # G = diag(4, 1, 1, 0): the two leading eigenvectors hold 4 + 1 of 6, and the last gradient is
     # zero. Mean goes to a quarter of the sum: squared length 6/16, outside 1/16, a sixth.
@@ -232,11 +204,30 @@ def test_a_plane_that_shows_half():
 def test_draws_of_a_random_method_are_all_in_the_plane():
     G = JACOBIANS["in conflict"] @ JACOBIANS["in conflict"].T
     rows = rows_from_gramian(G)
-    compared = compare(rows, ["PCGrad"], 0, draws=7)
+    compared = compare(rows, ["Random"], 0, draws=7)
     plane = plane_of_directions(rows, compared.outcomes)
-    assert plane.directions["PCGrad"].shape == (7, 2)
-    np.testing.assert_array_equal(plane.directions["PCGrad"], compared.outcomes[0].draws[:, :2])
-    assert 0 < plane.outside_directions["PCGrad"] < 1
+    assert plane.directions["Random"].shape == (7, 2)
+    np.testing.assert_array_equal(plane.directions["Random"], compared.outcomes[0].draws[:, :2])
+    assert 0 < plane.outside_directions["Random"] < 1
+
+
+def test_few_gradients_are_taken_by_pcgrad_in_every_order():
+    jacobian = np.array([[1.5, 0.0], [-0.6, 1.3], [-0.9, -0.4]])
+    compared = compare(jacobian, ["PCGrad", "Mean"], seed=3)
+    outcome = compared.outcomes[0]
+    assert compared.drawn == {"PCGrad": "8 orders"}
+    orders = pcgrad_orders(jacobian)
+    np.testing.assert_allclose(outcome.draws, orders.directions, atol=1e-14)
+    np.testing.assert_allclose(outcome.direction, orders.direction, atol=1e-14)
+    np.testing.assert_allclose(outcome.weights @ jacobian, outcome.direction, atol=1e-14)
+    # Two gradients have one order, and a single arrow.
+    pair = compare(jacobian[:2], ["PCGrad"], seed=3)
+    assert pair.drawn == {}
+    assert pair.directions["PCGrad"].shape == (2,)
+    # Four are drawn.
+    many = compare(np.vstack([jacobian, [0.2, 0.1]]), ["PCGrad"], seed=3, draws=5)
+    assert many.drawn == {"PCGrad": "5 seeds"}
+    assert many.directions["PCGrad"].shape == (5, 2)
 
 
 def test_the_rounding_of_a_gradient_across_the_plane_is_no_side_of_the_cone():
@@ -245,36 +236,7 @@ def test_the_rounding_of_a_gradient_across_the_plane_is_no_side_of_the_cone():
     np.testing.assert_array_equal(plane.rows, [[2.0, 0.0], [0.0, 1.5], [0.0, 0.0]])
 
 
-@pytest.mark.parametrize(("m", "shape"), [(0, (0, 2)), (1, (1, 2)), (2, (2, 2))])
-def test_few_gradients_have_a_plane(m, shape):
-    rows = rows_from_gramian(np.eye(m))
-    assert rows.shape == shape
-    np.testing.assert_allclose(rows @ rows.T, np.eye(m), atol=1e-15)
-
-
 def test_gradients_that_are_all_zero_have_no_share():
     plane = plane_of_directions(rows_from_gramian(np.zeros((3, 3))), ())
     np.testing.assert_array_equal(plane.rows, np.zeros((3, 2)))
     assert math.isnan(plane.outside)
-
-
-def test_single_precision_is_enough_of_a_gramian():
-    J = np.random.default_rng(4).standard_normal((6, 3))
-    G = (J @ J.T).astype(np.float32).astype(np.float64)
-    assert np.linalg.eigvalsh(G)[0] < 0
-    rows = rows_from_gramian(G)
-    np.testing.assert_allclose(rows @ rows.T, G, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("matrix", "words"),
-    [
-        (np.ones((2, 3)), r"shape \(2, 3\), expected a square"),
-        (np.full((2, 2), np.nan), "expected a square one of finite numbers"),
-        (np.array([[1.0, 0.5], [0.2, 1.0]]), "not symmetric"),
-        (np.array([[1.0, 2.0], [2.0, 1.0]]), "smallest eigenvalue is -1, expected a Gramian"),
-    ],
-)
-def test_what_is_no_gramian_is_refused(matrix, words):
-    with pytest.raises(ValueError, match=words):
-        rows_from_gramian(matrix)

@@ -17,7 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 from jdviz.components import live_plot as live_plot_module
 from jdviz.components.assets import AssetError, publish_plotly_js, read_asset
-from jdviz.components.live_plot import live_plot
+from jdviz.components.live_plot import Move, live_plot
 from tests.support.browser import launch, require_chromium
 from tests.support.waiting import wait_until
 
@@ -62,7 +62,46 @@ def test_only_two_numbers_are_a_click(
     state = {"map": SimpleNamespace(clicked=sent)}
     monkeypatch.setattr(live_plot_module.st, "session_state", state)
     found: list[tuple[int, int]] = []
-    live_plot_module._answer("map", found.append)
+    live_plot_module._answer_click("map", found.append)
+    assert found == told
+
+
+POLAR = [[30.0, 1.5], [-90, 0]]
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        (
+            {"polar": POLAR, "done": False, "seq": 3},
+            [Move(((30.0, 1.5), (-90.0, 0.0)), done=False, seq=3)],
+        ),
+        (
+            {"polar": POLAR, "done": True, "seq": 4},
+            [Move(((30.0, 1.5), (-90.0, 0.0)), done=True, seq=4)],
+        ),
+        ({"polar": POLAR, "done": "yes", "seq": 3}, [Move(((30, 1.5), (-90, 0)), False, 3)]),
+        ({"polar": POLAR, "done": True, "seq": "3"}, []),
+        ({"polar": POLAR, "done": True}, []),
+        ({"polar": POLAR[:1], "done": True, "seq": 3}, []),
+        ({"polar": [*POLAR, [0, 1]], "done": True, "seq": 3}, []),
+        ({"polar": [[30.0, 1.5], [0.0, -1.0]], "done": True, "seq": 3}, []),
+        ({"polar": [[30.0, 1.5], [float("nan"), 1.0]], "done": True, "seq": 3}, []),
+        ({"polar": [[30.0, 1.5], [0.0, float("inf")]], "done": True, "seq": 3}, []),
+        ({"polar": [[30.0, 1.5], ["0", 1.0]], "done": True, "seq": 3}, []),
+        ({"polar": [[30.0, 1.5], [True, 1.0]], "done": True, "seq": 3}, []),
+        ({"polar": [[30.0, 1.5], [0.0]], "done": True, "seq": 3}, []),
+        ({"polar": "30", "done": True, "seq": 3}, []),
+        ([1, 2], []),
+        (None, []),
+    ],
+)
+def test_only_angles_and_lengths_are_a_move(
+    monkeypatch: pytest.MonkeyPatch, sent: object, told: list[Move]
+) -> None:
+    monkeypatch.setattr(live_plot_module.st, "session_state", {"pad": SimpleNamespace(moved=sent)})
+    found: list[Move] = []
+    live_plot_module._answer_move("pad", 2, found.append)
     assert found == told
 
 

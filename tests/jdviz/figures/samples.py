@@ -33,6 +33,8 @@ def cases(m: int, k: int = 12, seed: int = 0) -> dict[str, Case]:
     flat = rows[:, :2]
     fan = np.random.default_rng(seed).normal(size=(8, 2))
     directions = {"Mean": flat.mean(axis=0) if m else np.zeros(2), "PCGrad": fan}
+    solid = np.random.default_rng(seed).normal(size=(m, 3))
+    in_space = {"Mean": solid.sum(axis=0) / max(m, 1), "PCGrad": np.ones((8, 3))}
     measured, comparison = lab.measurements(), lab.comparison()
     fused, _, autojac, plain = measured
     assert comparison.times is not None
@@ -64,6 +66,14 @@ def cases(m: int, k: int = 12, seed: int = 0) -> dict[str, Case]:
         "directions": Case(
             lambda t: figures.directions_figure(flat, directions, t),
             lambda: figures.directions_caption(flat, directions),
+        ),
+        "construction": Case(
+            lambda t: figures.construction_figure(flat, 3, t),
+            lambda: figures.construction_caption(flat, 3),
+        ),
+        "space": Case(
+            lambda t: figures.space_figure(solid, in_space, t),
+            lambda: figures.space_caption(solid, in_space),
         ),
         "hurt": Case(
             lambda t: figures.improvement_bars(inner, labels, t),

@@ -98,6 +98,8 @@ def test_a_tick_is_small(name: str) -> None:
 def numbers_of(trace: object) -> set[float]:
     """Every number that a trace shows, as far as a trace is no text alone."""
     sides = [trace.z] if trace.type == "heatmap" else [trace.x, trace.y]
+    if trace.type == "scatter3d":
+        sides.append(trace.z)
     if trace.meta == TRUE_VALUES:
         sides = [*sides[:-1], trace.customdata]
     if trace.meta == WORDS_ONLY:

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from jdviz.figures import directions_figure, leading_directions_caption
-from jdviz.figures.plane import LEADING_AXES
-from jdviz.figures.theme import DISTINCT_OBJECTIVES
+from jdviz.figures.directions import LABELLED_GRADIENTS, LEADING_AXES
 
 
 def test_shares_outside_of_the_plane_are_said() -> None:
@@ -35,7 +34,7 @@ def test_a_plane_that_shows_everything() -> None:
 
 
 def test_directions_longer_than_many_gradients_are_cut_at_the_frame() -> None:
-    rows = np.stack([np.cos(np.arange(8)), np.sin(np.arange(8))], axis=1)
+    rows = np.stack([np.cos(np.arange(9)), np.sin(np.arange(9))], axis=1)
     directions = {"Mean": [0.3, 0.1], "Sum": [30.0, 15.0]}
     mean, total = directions_figure(rows, directions, "light").data[2:4]
     # Gradients of length 1 give a frame of 1.5, the next nice limit of 1.18.
@@ -43,7 +42,7 @@ def test_directions_longer_than_many_gradients_are_cut_at_the_frame() -> None:
     assert (mean.x[1], mean.y[1]) == (0.3, 0.1)
     assert (total.x[1], total.y[1]) == (1.5, 0.75)
     assert total.hovertext[1].startswith("Sum: length 33.5, ")
-    few = directions_figure(rows[:7], directions, "light").data[3]
+    few = directions_figure(rows[:8], directions, "light").data[3]
     assert (few.name, few.x[1]) == ("Sum", 30.0)
 
 
@@ -69,13 +68,13 @@ def test_who_gets_hurt_is_known_better_than_the_plane_shows() -> None:
     assert mean.hovertext[1] == "Mean: length 0.707, makes no objective worse"
 
 
-@pytest.mark.parametrize("m", [DISTINCT_OBJECTIVES, DISTINCT_OBJECTIVES + 1, 256])
+@pytest.mark.parametrize("m", [LABELLED_GRADIENTS, LABELLED_GRADIENTS + 1, 256])
 def test_only_few_gradients_have_labels(m: int) -> None:
     rows = np.stack([np.cos(np.arange(m)), np.sin(np.arange(m))], axis=1)
     figure = directions_figure(rows, {}, "light", inner={})
     labels = figure.data[-1]
     shown = [label for text in labels.text for label in text.split(", ")]
-    assert len(shown) == (m if m <= DISTINCT_OBJECTIVES else 0)
+    assert len(shown) == (m if m <= LABELLED_GRADIENTS else 0)
     assert len(figure.data[1].x) == 3 * m
 
 

@@ -10,6 +10,7 @@ from jdviz.figures import (
     comparison_caption,
     directions_caption,
     directions_figure,
+    directions_frame,
     dual_cone_2d,
     plane_caption,
     update_plane_figure,
@@ -155,6 +156,13 @@ def test_directions_are_drawn_where_they_point() -> None:
     assert upgrad.hovertext[1].startswith("UPGrad: length 0.539, makes no objective worse")
 
 
+def test_a_fan_says_what_its_directions_are() -> None:
+    fan = np.array([[0.1, 0.2], [0.3, 0.4]])
+    known = directions_figure(np.eye(2), {"PCGrad": fan}, "light", remarks={"PCGrad": "2 orders"})
+    assert known.data[2].name == "PCGrad (2 orders)"
+    assert directions_figure(np.eye(2), {"PCGrad": fan}, "light").data[2].name == "PCGrad (2 seeds)"
+
+
 def test_methods_beyond_the_colours_share_one_trace() -> None:
     gradients = np.array([[1.0, 0.0], [0.0, 1.0]])
     directions = {name: [index + 1.0, 1.0] for index, name in enumerate(METHODS)}
@@ -169,21 +177,39 @@ def test_methods_beyond_the_colours_share_one_trace() -> None:
     assert figure.layout.height > few.layout.height
 
 
+def test_a_frame_keeps_all_but_the_arrows_still() -> None:
+    near = directions_figure([[1.0, 0.0], [0.0, 1.0]], {"Mean": [0.5, 0.5]}, "light", frame=2.0)
+    # The first gradient and the mean leave the square; the two together allow a line alone.
+    far = directions_figure([[4.0, 0.0], [-1.0, 0.0]], {"Mean": [3.0, 1.0]}, "light", frame=2.0)
+    for figure in (near, far):
+        assert figure.layout.xaxis.range == figure.layout.yaxis.range == (-2.0, 2.0)
+        assert [t.name for t in figure.data] == ["hurts none", "gradients", "Mean", None]
+    _, gradients, mean, labels = far.data
+    np.testing.assert_array_equal(tips(gradients), [[2.0, 0.0], [-1.0, 0.0]])
+    assert gradients.hovertext[1] == "g₁, objective 1: length 4.00, cut short here"
+    assert gradients.hovertext[4] == "g₂, objective 2: length 1.00"
+    np.testing.assert_allclose(tips(mean), [[2.0, 2 / 3]])
+    assert mean.hovertext[1] == "Mean: length 3.16, cut short here, makes objective 2 worse"
+    np.testing.assert_array_equal([labels.x, labels.y], [[2.0, -1.0], [0.0, 0.0]])
+
+
 def test_what_has_to_be_known_about_the_methods_shown() -> None:
     def method(name: str, **known: object) -> SimpleNamespace:
         return SimpleNamespace(
             **{"name": name, "random": False, "stateful": False, "statistic": "gramian", **known}
         )
 
-    assert comparison_caption([method("Plain")], 48) == ""
-    assert comparison_caption([method("Dice", random=True), method("Past", stateful=True)], 48) == (
-        "A random method is drawn 48 times; bars and table show the mean. "
+    assert comparison_caption([method("Plain")], {}) == ""
+    assert comparison_caption(
+        [method("Dice", random=True), method("Past", stateful=True)], {"Dice": "48 seeds"}
+    ) == (
+        "Random methods are drawn as fans, Dice for 48 seeds; bars and table show the mean. "
         "Past has memory: shown is its first step after reset."
     )
-    assert comparison_caption([method("Twice", statistic="product")], 48) == (
+    assert comparison_caption([method("Twice", statistic="product")], {}) == (
         "Twice wants the gradients of two independent batches: here both are these."
     )
-    many = comparison_caption([method(str(index)) for index in range(10)], 48)
+    many = comparison_caption([method(str(index)) for index in range(10)], {})
     assert many.startswith("The first 8 methods have colours, the other 2 are")
 
 
@@ -220,3 +246,25 @@ def test_many_gradients_far_longer_than_the_update_are_cut_at_the_frame() -> Non
     np.testing.assert_allclose(tips(figure.data[0])[1:], rows[1:])
     # The words still say the true length, 5 · 100.
     assert any("length in the plane 500," in words for words in figure.data[0].hovertext)
+
+
+def test_the_frame_of_a_pad_holds_the_gradients_and_not_every_sum():
+    gradients = np.array([[2.0, 0.0], [0.0, 1.0]])
+    # 1.18 times the longest gradient, and the next round number.
+    assert directions_frame(gradients, {}) == 3.0
+    assert directions_frame(gradients, {"Mean": [1.0, 0.5]}) == 3.0
+    assert directions_frame(gradients, {"Sum": [2.5, 1.0]}) == 3.0
+    assert directions_frame(gradients, {"Sum": [0.0, 90.0]}) == 4.0
+    assert directions_frame(np.zeros((2, 2)), {"Sum": [0.5, 0.0]}) == 0.75
+    assert directions_frame(np.zeros((2, 2)), {}) == 1.0
+
+
+def test_what_goes_on_beyond_the_frame_has_no_head():
+    figure = directions_figure(
+        [[1.0, 0.0], [0.0, 1.0]], {"Sum": [0.0, 9.0], "Mean": [0.5, 0.5]}, "light", frame=2.0
+    )
+    tall, mean = (
+        next(trace for trace in figure.data if trace.name == name) for name in ("Sum", "Mean")
+    )
+    assert (tall.y[1], tall.marker.size[1]) == (2.0, 0.0)
+    assert mean.marker.size[1] == 13.0

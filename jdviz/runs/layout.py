@@ -1,4 +1,4 @@
-"""A step as the Lens page lays it out: its objectives in order, and the pair."""
+"""A step as the Lens lays it out: its objectives in an order, and the pair that is looked at."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jdviz.conflict import cosines
-from jdviz.pages.run_view import ShownStep
+from jdviz.runs.shown import ShownStep
 from jdviz.spectrum import NO_GROUP, cluster_order
 
 Array = NDArray[np.float64]
