@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from engines.aggregation import METHODS
 from jdviz.compare import Outcome, compare
 from jdviz.conflict import conflict_rate
+from jdviz.figures.arrows import subscript
 from jdviz.figures.words import degrees, listed, mebibytes, number, share
 from jdviz.gradients import rows_from_polar
 from jdviz.profiling import Comparison
@@ -89,8 +90,8 @@ LESSONS: dict[str, Lesson] = {
             "of the gradients, so a long gradient counts for more than a short one.\n\n"
             "Here are three gradients of equal length and their mean. A(J) is the direction that a "
             "method makes of them, here the mean, and the bars show how fast each loss falls along "
-            "it, gᵢ·A(J). All three are above zero: nobody is hurt, although g1 and g3 conflict.",
-            "Now g1 becomes 2.5 times as long, and the angles stay. What does a small step along "
+            "it, gᵢ·A(J). All three are above zero: nobody is hurt, although g₁ and g₃ conflict.",
+            "Now g₁ becomes 2.5 times as long, and the angles stay. What does a small step along "
             "the mean do?",
             (
                 "It lowers all three losses, the first one fastest",
@@ -190,7 +191,10 @@ def mean_answer(jacobian: NDArray[np.float64]) -> Answer:
     """
     mean = outcomes_of(jacobian, ("Mean",))[0]
     hurt = np.flatnonzero(mean.hurt)
-    lines = [f"g{i + 1}·A(J) = {number(value, signed=True)}" for i, value in enumerate(mean.inner)]
+    lines = [
+        f"g{subscript(i + 1)}·A(J) = {number(value, signed=True)}"
+        for i, value in enumerate(mean.inner)
+    ]
     ending = (
         "The long gradient pulls the mean to its side and out of the shaded cone, where "
         "directions that raise no loss still are."
@@ -321,14 +325,14 @@ def pair_sentence(jacobian: NDArray[np.float64]) -> str:
         if cosine < 0
         else "agree"
     )
-    begin = f"The angle is {between} and g1·g2 = {number(product, signed=True)}"
+    begin = f"The angle is {between} and g₁·g₂ = {number(product, signed=True)}"
     if abs(cosine) < 1e-12:
-        return f"The angle is {between} and g1·g2 = 0: each {verdict}."
+        return f"The angle is {between} and g₁·g₂ = 0: each {verdict}."
     return f"{begin}: the gradients {verdict}."
 
 
 def _judged(one: Outcome) -> str:
-    hurt = [f"g{i + 1}" for i in np.flatnonzero(one.hurt)]
+    hurt = [f"g{subscript(int(i) + 1)}" for i in np.flatnonzero(one.hurt)]
     effect = f"makes {listed(hurt)} worse" if hurt else "makes none worse"
     return f"{one.method} {effect}; its direction has length {number(one.norm)}."
 

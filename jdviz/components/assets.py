@@ -27,6 +27,19 @@ def read_asset(name: str) -> str:
     return (HERE / name).read_text(encoding="utf-8")
 
 
+def read_script(*names: str) -> str:
+    """Files of this package as one script, without indentation and lines that are comments.
+
+    Streamlit sends a component's script with every change of what it shows, several times a second
+    on a live page.
+
+    Args:
+        names: File names, in the order in which they run.
+    """
+    lines = [line.strip() for name in names for line in read_asset(name).splitlines()]
+    return "\n".join(line for line in lines if line and not line.startswith("//"))
+
+
 def publish_plotly_js(folder: Path | None = None) -> str:
     """Puts the plotly.js of the installed plotly package where the server serves it from.
 

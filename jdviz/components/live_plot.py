@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from jdviz.components.assets import publish_plotly_js, read_asset
+from jdviz.components.assets import publish_plotly_js, read_asset, read_script
 from jdviz.figures.plain import figure_json
 from jdviz.figures.theme import CONFIG
 
@@ -27,7 +27,7 @@ _mount = st.components.v2.component(
     "jdviz_live_plot",
     html=read_asset("live_plot.html"),
     css=read_asset("live_plot.css"),
-    js=read_asset("history.js") + read_asset("handles.js") + read_asset("live_plot.js"),
+    js=read_script("history.js", "handles.js", "live_plot.js"),
     isolate_styles=False,
 )
 

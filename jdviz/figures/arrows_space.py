@@ -27,8 +27,8 @@ EDGE, THINNEST = 0.06, 0.6
 
 #: From where the space is seen at first: a little from above, so that no axis points at the eye.
 CAMERA = {
-    "eye": {"x": -0.6, "y": -1.9, "z": 0.85},
-    "center": {"x": 0, "y": 0, "z": -0.08},
+    "eye": {"x": -0.57, "y": -1.82, "z": 0.81},
+    "center": {"x": -0.07, "y": 0, "z": -0.14},
     "up": {"x": 0, "y": 0, "z": 1},
 }
 

@@ -16,6 +16,9 @@ ConeKind = Literal["plane", "half-plane", "wedge", "line", "ray", "origin"]
 #: Angles in radians closer than this are the same: an antiparallel pair is rarely exact.
 SAME_ANGLE = 1e-9
 
+#: The cone's name in a legend that must not change while the cone does.
+SHORT_NAME = "dual cone: hurts none"
+
 #: What each kind is called in a legend.
 DESCRIPTIONS: dict[ConeKind, str] = {
     "plane": "the whole plane",

@@ -20,7 +20,13 @@ from jdviz.figures.arrows import (
     subscript,
     tip_labels,
 )
-from jdviz.figures.cone import DESCRIPTIONS, check_plane_jacobian, cone_trace, dual_cone_2d
+from jdviz.figures.cone import (
+    DESCRIPTIONS,
+    SHORT_NAME,
+    check_plane_jacobian,
+    cone_trace,
+    dual_cone_2d,
+)
 from jdviz.figures.fans import hurt_by, objective_names
 from jdviz.figures.frame import assemble
 from jdviz.figures.theme import (
@@ -131,7 +137,7 @@ def _construction(J: ArrayLike, step: int, regularisation: float) -> "Constructi
 
 def _cone(gradients: Array, square: float, theme: Theme, shown: bool, *, named: bool) -> go.Scatter:
     cone = dual_cone_2d(gradients)
-    trace = cone_trace(cone, square, theme, name=None if named else "hurts none")
+    trace = cone_trace(cone, square, theme, name=None if named else SHORT_NAME)
     return trace if shown else _to_come(trace)
 
 

@@ -20,7 +20,13 @@ from jdviz.figures.arrows import (
     subscript,
     tip_labels,
 )
-from jdviz.figures.cone import DESCRIPTIONS, check_plane_jacobian, cone_trace, dual_cone_2d
+from jdviz.figures.cone import (
+    DESCRIPTIONS,
+    SHORT_NAME,
+    check_plane_jacobian,
+    cone_trace,
+    dual_cone_2d,
+)
 from jdviz.figures.fans import as_fan, effect, effects_caption, hurt_by, objective_names
 from jdviz.figures.frame import assemble
 from jdviz.figures.theme import (
@@ -127,7 +133,7 @@ def directions_figure(
         return f"{name}: {sized(direction)}, {effect(hurt, labels)}"
 
     traces = [
-        cone_trace(dual_cone_2d(gradients), square, theme, name="hurts none" if fixed else None),
+        cone_trace(dual_cone_2d(gradients), square, theme, name=SHORT_NAME if fixed else None),
         arrows(
             drawn,
             LineStyle(palette.muted, "solid", "circle"),

@@ -255,10 +255,10 @@ def numbered_style(index: int, theme: Theme) -> LineStyle:
 
 
 def method_styles(names: Sequence[str], theme: Theme) -> dict[str, LineStyle]:
-    """How the methods of one figure look, each in a colour of its own as far as colours go.
+    """How the methods of one figure look, each in a colour and a dash of its own as far as they go.
 
-    A method keeps its own colour, unless one before it has the same: then it takes the first that
-    is left. So figures of one choice of methods agree, and most methods look alike everywhere.
+    A method keeps its own, unless one before it has the same: then it takes the first that is left.
+    So figures of one choice of methods agree, and most methods look alike everywhere.
 
     Args:
         names: Keys of `engines.aggregation.METHODS`, in the order in which they are shown.
@@ -271,7 +271,7 @@ def method_styles(names: Sequence[str], theme: Theme) -> dict[str, LineStyle]:
         ValueError: If a method is not registered.
     """
     palette, styles = PALETTES[theme], {}
-    free = dict.fromkeys(palette.categorical)
+    free, dashes = dict.fromkeys(palette.categorical), dict.fromkeys(DASHES)
     for place, name in enumerate(names):
         own = method_style(name, theme)
         if place >= DISTINCT_METHODS:
@@ -279,7 +279,10 @@ def method_styles(names: Sequence[str], theme: Theme) -> dict[str, LineStyle]:
             continue
         color = own.color if own.color in free else next(iter(free))
         del free[color]
-        styles[name] = LineStyle(color, own.dash, SYMBOLS[palette.categorical.index(color)])
+        dashes = dashes or dict.fromkeys(DASHES)
+        dash = own.dash if own.dash in dashes else next(iter(dashes))
+        del dashes[dash]
+        styles[name] = LineStyle(color, dash, SYMBOLS[palette.categorical.index(color)])
     return styles
 
 

@@ -9,6 +9,7 @@ from plotly import graph_objects as go
 
 from jdviz.figures.arrays import Array, drawable, small
 from jdviz.figures.frame import assemble, base_layout, titled
+from jdviz.figures.outline import outline
 from jdviz.figures.theme import PALETTES, Figure, Theme, diverging_scale, method_styles
 from jdviz.figures.trajectory_traces import (
     Panel,
@@ -17,7 +18,6 @@ from jdviz.figures.trajectory_traces import (
     check_tracks,
     ended_count,
     ended_trace,
-    outline,
     panel_axes,
     panels_of,
     path_traces,
@@ -187,7 +187,7 @@ def _field_trace(field: CosineField, panel: Panel, theme: Theme) -> go.Contour:
         dx=float(field.x[1] - field.x[0]),
         y0=float(field.y[0]),
         dy=float(field.y[1] - field.y[0]),
-        z=small(field.cosines),
+        z=_hundredths(field.cosines),
         zmin=-1.0,
         zmax=1.0,
         colorscale=diverging_scale(theme),
@@ -220,6 +220,15 @@ def _field_trace(field: CosineField, panel: Panel, theme: Theme) -> go.Contour:
         opacity=0.6,
         **panel.axes,
     )
+
+
+def _hundredths(cosines: Array) -> list[list[float | None]]:
+    """Cosines as short numbers, which are less to send than all of their digits in any form."""
+    return [
+        # No minus zero.
+        [round(value, 2) + 0.0 if np.isfinite(value) else None for value in row]
+        for row in cosines.tolist()
+    ]
 
 
 def _pareto_trace(points: Array, panel: Panel, theme: Theme) -> go.Scatter:

@@ -9,9 +9,10 @@ from plotly import graph_objects as go
 
 from jdviz.figures.arrays import Array, drawable, small
 from jdviz.figures.frame import TRUE_VALUES, assemble, base_layout, titled
+from jdviz.figures.outline import outline
 from jdviz.figures.theme import HEIGHT_SIDE, PALETTES, Figure, Theme, method_styles
 from jdviz.figures.trajectories import closest_words, length_words
-from jdviz.figures.trajectory_traces import ended_words, outline
+from jdviz.figures.trajectory_traces import ended_count, ended_words
 from jdviz.figures.words import count, listed
 
 #: Shorter distances are rounding; they are drawn here.
@@ -81,7 +82,7 @@ def distance_lines(
 
 
 def distance_caption(distances: Distances, step: int, *, steps: int) -> str:
-    """One sentence on which method is closest to the front at a step, and what diverged.
+    """One sentence on which method is closest to the front at a step, and how many diverged.
 
     Args:
         distances: Method to the distances along each path, shape [k + 1] each.
@@ -98,7 +99,7 @@ def distance_caption(distances: Distances, step: int, *, steps: int) -> str:
         return "There is no path to show."
     starts = len(next(iter(paths.values())))
     where = "from one start" if starts == 1 else f"from {starts} starts"
-    ended = ended_words(paths, steps)
+    ended = ended_count(paths, steps)
     words = closest_words(reach, "the Pareto front")
     return (
         f"After {step} of {count(steps, 'step')} {where}, {words}{'; ' + ended if ended else ''}."
@@ -125,7 +126,8 @@ def outcome_sentence(distances: Distances, *, steps: int) -> str:
         if all(len(values) > steps for values in own)
     }
     if not reach:
-        return f"No method takes all of {count(steps, 'step')} from {where}; {ended}."
+        every = "its start" if starts == 1 else f"all {where}"
+        return f"No method completes {count(steps, 'step')} from {every}; {ended}."
     groups: dict[str, list[str]] = {}
     for name in sorted(reach, key=reach.__getitem__):
         groups.setdefault(length_words(reach[name]), []).append(name)

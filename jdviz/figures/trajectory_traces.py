@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from plotly import graph_objects as go
 
 from jdviz.figures.arrays import Array, drawable, small
+from jdviz.figures.outline import outline
 from jdviz.figures.theme import DISTINCT_METHODS, PALETTES, LineStyle, Theme, method_styles
 from jdviz.figures.words import count
 
@@ -18,8 +19,6 @@ Checked = dict[str, list[Array]]
 
 #: Up to so many panels stand two abreast, more of them three.
 TWO_ABREAST = 4
-#: What a screen cannot tell from a straight line, as a share of a picture's width.
-FLAT = 0.001
 #: Between panels: a share of the width, and pixels for a title.
 GAP_X, GAP_Y = 0.04, 30
 DIVERGED = "diverged"
@@ -56,45 +55,6 @@ def at_step(path: Array, step: int) -> Array:
     """The point of a step, or the last one of a path that ended before, shape [2]."""
     point: Array = path[min(step, len(path) - 1)]
     return point
-
-
-def outline(points: Array, size: ArrayLike, flat: float = FLAT) -> Array:
-    """The points of a line that a screen needs to show it, among them the first and the last.
-
-    Douglas and Peucker's way: the point farthest from the straight line between two that are kept
-    is kept too, unless it is so close that nobody can tell.
-
-    Args:
-        points: Shape [k, 2].
-        size: Width and height of the picture in the same units, shape [2].
-        flat: How far from the line a point may be left out, as a share of the picture.
-
-    Returns:
-        Some of the rows, in order, shape [l, 2]; all of them where one is not finite.
-    """
-    if not np.isfinite(points).all():
-        return points
-    scaled, kept, parts = points / np.asarray(size), {0, len(points) - 1}, [(0, len(points) - 1)]
-    while parts:
-        first, last = parts.pop()
-        if last - first < 2:
-            continue
-        away = _from_line(scaled[first + 1 : last], scaled[first], scaled[last])
-        if away.max() > flat:
-            middle = first + 1 + int(away.argmax())
-            kept.add(middle)
-            parts += [(first, middle), (middle, last)]
-    chosen: Array = points[sorted(kept)]
-    return chosen
-
-
-def _from_line(points: Array, start: Array, end: Array) -> Array:
-    """Distances of points from the straight line between two others, shape [k]."""
-    along = end - start
-    length = float(along @ along)
-    shares = ((points - start) @ along / length).clip(0.0, 1.0) if length else np.zeros(len(points))
-    away: Array = np.linalg.norm(points - start - shares[:, None] * along, axis=1)
-    return away
 
 
 @dataclass(frozen=True)

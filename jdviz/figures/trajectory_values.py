@@ -8,6 +8,7 @@ from plotly import graph_objects as go
 
 from jdviz.figures.arrays import Array, drawable, small
 from jdviz.figures.frame import assemble, base_layout, titled
+from jdviz.figures.outline import outline
 from jdviz.figures.theme import PALETTES, Figure, Theme, method_styles
 from jdviz.figures.trajectories import HEIGHT_PATHS, HEIGHT_ROW
 from jdviz.figures.trajectory_traces import (
@@ -18,7 +19,6 @@ from jdviz.figures.trajectory_traces import (
     check_tracks,
     ended_count,
     ended_trace,
-    outline,
     panel_axes,
     panels_of,
     path_traces,

@@ -53,7 +53,8 @@ STEPS = 60
 def end_drag() -> None:
     """Put what a drag came to into the settings; called before the whole page is drawn.
 
-    Not done where the drag ends: Streamlit would not write it into the address.
+    Not done where the drag ends: Streamlit tells a browser of values that are set in the run that
+    draws their controls, and of no others.
     """
     st.session_state.pop(_DRAG, None)
     settled: Polar | None = st.session_state.pop(_SETTLED, None)
@@ -111,7 +112,6 @@ def _draw_plane(asked: Asked, *, moving: bool) -> None:
 
 
 def _draw_construction(asked: Asked, *, moving: bool) -> None:
-
     J = asked.gradients.jacobian
     built = upgrad_construction(J, asked.regularisation)
     step = list(BUILD_TITLES).index(asked.build)

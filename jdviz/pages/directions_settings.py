@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from engines.aggregation import METHODS
 from jdviz.compare import Comparison, compare
+from jdviz.figures.arrows import subscript
 from jdviz.gradients import rows_from_polar, rows_from_spherical
 from jdviz.pages.controls import Choice, Number, Setting, Several
 
@@ -48,15 +49,15 @@ VIEW = Choice("d_view", "View", tuple(VIEW_TITLES), METHODS_VIEW)
 BUILD = Choice("d_build", "Step", tuple(BUILD_TITLES), "mean")
 COUNT = Choice("d_m", "Gradients", tuple(str(m) for m in range(2, MAX_GRADIENTS + 1)), "3")
 ANGLES = tuple(
-    Number(f"d_a{index + 1}", f"g{index + 1} angle, °", -360.0, 360.0, angle, 5.0, 1)
+    Number(f"d_a{index + 1}", f"g{subscript(index + 1)} angle, °", -360.0, 360.0, angle, 5.0, 1)
     for index, (angle, _) in enumerate(SPREAD)
 )
 RISES = tuple(
-    Number(f"d_e{index + 1}", f"g{index + 1} rise, °", -90.0, 90.0, rise, 5.0, 1)
+    Number(f"d_e{index + 1}", f"g{subscript(index + 1)} rise, °", -90.0, 90.0, rise, 5.0, 1)
     for index, rise in enumerate(RISE)
 )
 LENGTHS = tuple(
-    Number(f"d_l{index + 1}", f"g{index + 1} length", 0.0, 1000.0, length, 0.1, 2)
+    Number(f"d_l{index + 1}", f"g{subscript(index + 1)} length", 0.0, 1000.0, length, 0.1, 2)
     for index, (_, length) in enumerate(SPREAD)
 )
 SEED = Number("d_seed", "Seed of random methods", 0, 9999, 0, 1)
@@ -94,7 +95,7 @@ class Gradients:
     @property
     def names(self) -> tuple[str, ...]:
         """What each is called."""
-        return tuple(f"g{index + 1}" for index in range(len(self.polar)))
+        return tuple(f"g{subscript(index + 1)}" for index in range(len(self.polar)))
 
     @property
     def jacobian(self) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ import streamlit as st
 import torch
 
 from engines.aggregation import METHODS, MethodRecord, Parameter
+from jdviz.figures.arrows import subscript
 from jdviz.pages.controls import Choice, Number, Setting, escaped
 
 LEFT, OWN = "default", "own"
@@ -114,7 +115,7 @@ class ParameterControl:
         value = 1 / self.m if own is None else float(own[index])
         low, high = self.parameter.low, self.parameter.high
         begin = min(max(round(value, 2), low), high)
-        label = f"{self._label()}, g{index + 1}"
+        label = f"{self._label()}, g{subscript(index + 1)}"
         return Number(f"{self._key()}_{index + 1}", label, low, high, begin, 0.05, 2)
 
     def _left(self) -> str:

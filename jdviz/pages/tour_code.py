@@ -43,7 +43,7 @@ def hurt(jacobian: NDArray[np.float64], methods: Sequence[str]) -> str:
         methods: The methods shown.
     """
     return _plane("improvement_bars", jacobian, methods) + (
-        'names = [f"g{i + 1}" for i in range(len(J))]\n'
+        'names = ["g₁", "g₂", "g₃"][: len(J)]\n'
         'figure = improvement_bars({o.method: o.inner for o in found}, names, "light")\n'
     )
 
@@ -58,7 +58,7 @@ def gramian(jacobian: NDArray[np.float64]) -> str:
         "import numpy as np\n\n"
         "from jdviz.figures import gramian_heatmap\n\n"
         f"J = np.array({_rows(jacobian)})  # one gradient a row\n"
-        'names = [f"g{i + 1}" for i in range(len(J))]\n'
+        'names = ["g₁", "g₂", "g₃"][: len(J)]\n'
         'figure = gramian_heatmap(J @ J.T, names, "light")\n'
     )
 

@@ -20,6 +20,7 @@ from jdviz.figures import (
     mirrored_caption,
     mirrored_timelines,
 )
+from jdviz.figures.arrows import subscript
 from jdviz.gradients import rows_from_polar
 from jdviz.pages import tour_code
 from jdviz.pages.controls import Choice, Number
@@ -31,8 +32,8 @@ from jdviz.profiling.example import example_comparison
 Array = NDArray[np.float64]
 HEIGHT = 360
 
-ANGLE = Number("u_angle", "Angle between g1 and g2, °", 0.0, 180.0, 125.0, 5.0)
-LENGTH = Number("u_length", "Length of g1", 0.1, 5.0, lessons.LONGER, 0.1, 2)
+ANGLE = Number("u_angle", "Angle between g₁ and g₂, °", 0.0, 180.0, 125.0, 5.0)
+LENGTH = Number("u_length", "Length of g₁", 0.1, 5.0, lessons.LONGER, 0.1, 2)
 TURN = Number("u_turn", "Turned by, °", -360.0, 360.0, lessons.TURN_DEG, 15.0)
 SITUATIONS: Mapping[str, tuple[str, Sequence[float], Sequence[float]]] = {
     "long": ("One is ten times as long", *lessons.UNEQUAL),
@@ -106,7 +107,7 @@ def gramian_panel(key: str, title: str, jacobian: Array, code: str) -> Panel:
 
 
 def _names(jacobian: Array) -> tuple[str, ...]:
-    return tuple(f"g{index + 1}" for index in range(len(jacobian)))
+    return tuple(f"g{subscript(index + 1)}" for index in range(len(jacobian)))
 
 
 def _draw_pair() -> None:

@@ -107,7 +107,7 @@ def draw_player(steps: int) -> int:
         key = f"{_SLIDER}:{'moving' if moving else st.session_state.get(_MOVES, 0)}"
         st.session_state[key] = step
         middle.slider(
-            f"Step of {steps}",
+            f"Step (of {steps})",
             min_value=0,
             max_value=steps,
             key=key,

@@ -79,16 +79,16 @@ def test_a_gradient_is_dragged_and_stays_after_reload(server, page):
     assert "d_a2=90" in page.evaluate("location.search")
     page.mouse.up()
     expect(page).to_have_url(re.compile(r"d_a2=-?180"))
-    assert knob(page, 1).get_attribute("aria-valuetext") == "g2, -180 degrees, length 1"
+    assert knob(page, 1).get_attribute("aria-valuetext") == "g₂, -180 degrees, length 1"
     settled(page)
 
     page.reload()
     expect(page.get_by_text("worse are a line;")).to_be_visible()
-    expect(knob(page, 1)).to_have_attribute("aria-valuetext", "g2, -180 degrees, length 1")
+    expect(knob(page, 1)).to_have_attribute("aria-valuetext", "g₂, -180 degrees, length 1")
     # The drag was one action, and the way back undoes it.
     settled(page)
     page.go_back()
-    expect(knob(page, 1)).to_have_attribute("aria-valuetext", "g2, 90 degrees, length 1")
+    expect(knob(page, 1)).to_have_attribute("aria-valuetext", "g₂, 90 degrees, length 1")
     assert page.errors == []
 
 
@@ -97,10 +97,10 @@ def test_keys_turn_and_stretch_a_gradient(server, page):
     handle = knob(page, 0)
     handle.focus()
     for key, told in (
-        ("ArrowLeft", "g1, 11 degrees, length 2"),
-        ("Shift+ArrowRight", "g1, 1 degrees, length 2"),
-        ("ArrowUp", "g1, 1 degrees, length 2.05"),
-        ("Shift+ArrowDown", "g1, 1 degrees, length 1.55"),
+        ("ArrowLeft", "g₁, 11 degrees, length 2"),
+        ("Shift+ArrowRight", "g₁, 1 degrees, length 2"),
+        ("ArrowUp", "g₁, 1 degrees, length 2.05"),
+        ("Shift+ArrowDown", "g₁, 1 degrees, length 1.55"),
     ):
         page.keyboard.press(key)
         expect(handle).to_have_attribute("aria-valuetext", told)
@@ -130,7 +130,7 @@ def test_a_finger_drags_on_a_phone(server, page):
     touch("touchMove", (zero_x, zero_y - (zero_y - y) / 2))
     touch("touchEnd")
     # Half as long, and the page has not been scrolled instead.
-    expect(knob(page, 1)).to_have_attribute("aria-valuetext", "g2, 90 degrees, length 0.5")
+    expect(knob(page, 1)).to_have_attribute("aria-valuetext", "g₂, 90 degrees, length 0.5")
     expect(page).to_have_url(re.compile(r"d_l2=0\.5"))
     assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop") == scrolled
     assert page.errors == []
@@ -139,14 +139,14 @@ def test_a_finger_drags_on_a_phone(server, page):
 def test_the_numbers_are_the_twin_of_the_handles(server, page):
     open_directions(page, server, "d_m=2&d_a1=0&d_l1=2&d_a2=90&d_l2=1")
     page.get_by_text("Gradients as numbers").click()
-    box = page.get_by_label("g2 angle, °")
+    box = page.get_by_label("g₂ angle, °")
     box.fill("135")
     box.press("Enter")
-    expect(knob(page, 1)).to_have_attribute("aria-valuetext", "g2, 135 degrees, length 1")
+    expect(knob(page, 1)).to_have_attribute("aria-valuetext", "g₂, 135 degrees, length 1")
     wait_for_tip(page, 1, 135.0, 1.0)
-    page.get_by_label("g2 length").fill("0")
-    page.get_by_label("g2 length").press("Enter")
-    expect(knob(page, 1)).to_have_attribute("aria-valuetext", "g2, 135 degrees, length 0")
+    page.get_by_label("g₂ length").fill("0")
+    page.get_by_label("g₂ length").press("Enter")
+    expect(knob(page, 1)).to_have_attribute("aria-valuetext", "g₂, 135 degrees, length 0")
     assert page.errors == []
 
 

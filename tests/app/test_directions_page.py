@@ -17,7 +17,7 @@ def test_directions_follow_the_address():
     app = open_page("directions", d_m="2", d_a1="0", d_l1="2", d_a2="180", d_l2="1")
     assert not app.error
     table = app.table[0].value
-    assert list(table.loc[["hurts", "g1·A", "g2·A"], "Mean"]) == ["g2", "+1.00", "−0.500"]
+    assert list(table.loc[["hurts", "g₁·A", "g₂·A"], "Mean"]) == ["g₂", "+1.00", "−0.500"]
     assert table.loc["hurts", "UPGrad"] == table.loc["hurts", "MGDA"] == "none"
 
 
@@ -87,8 +87,8 @@ def test_parameters_follow_the_address_and_change_the_outcome():
     trimmed = dict(app.table[0].value["TrimmedMean"])
     app.multiselect(key="d_methods").set_value([*methods, "Mean"]).run()
     mean = dict(app.table[0].value["Mean"])
-    assert {key: trimmed[key] for key in ("g1·A", "g2·A", "g3·A")} == {
-        key: mean[key] for key in ("g1·A", "g2·A", "g3·A")
+    assert {key: trimmed[key] for key in ("g₁·A", "g₂·A", "g₃·A")} == {
+        key: mean[key] for key in ("g₁·A", "g₂·A", "g₃·A")
     }
     # Only the methods with parameters have controls.
     labels = [one.label for one in app.number_input]
@@ -100,7 +100,7 @@ def test_parameters_follow_the_address_and_change_the_outcome():
         0.33
     ] * 3
     app.number_input(key="d_UPGrad_pref_vector_1").set_value(1.0).run()
-    assert dict(app.table[0].value["UPGrad"])["g1·A"] != before["g1·A"]
+    assert dict(app.table[0].value["UPGrad"])["g₁·A"] != before["g₁·A"]
     assert not app.exception
     assert not app.error
 
@@ -135,7 +135,7 @@ def test_handles_are_the_numbers():
     app = open_page("directions", d_m="2", d_a1="30", d_l1="2", d_a2="-90", d_l2="0")
     assert handles(app) == {
         "polar": [[30.0, 2.0], [-90.0, 0.0]],
-        "names": ["g1", "g2"],
+        "names": ["g₁", "g₂"],
         "unit": 0.05,
         "seq": 0,
     }
@@ -172,7 +172,7 @@ def test_a_preset_leaves_nothing_of_the_one_before():
 def test_the_regularisation_trap_hurts_the_short_gradient_and_exactness_does_not():
     app = open_page("directions")
     app.selectbox(key="directions:preset").select("The regularisation trap").run()
-    assert drawn(app, "hurt")["alt"].endswith("UPGrad makes g2 worse.")
+    assert drawn(app, "hurt")["alt"].endswith("UPGrad makes g₂ worse.")
     app.number_input(key="d_reg").set_value(0.0).run()
     assert drawn(app, "hurt")["alt"].endswith("UPGrad makes none of 2 objectives worse.")
 
@@ -256,7 +256,7 @@ def test_gradients_that_are_locked_have_no_handles(lock):
 
 
 def test_gradients_that_are_not_there_lock_nothing():
-    assert handles(open_page("directions", lock="d_a8"))["names"] == ["g1", "g2", "g3"]
+    assert handles(open_page("directions", lock="d_a8"))["names"] == ["g₁", "g₂", "g₃"]
 
 
 def test_a_lecture_shows_the_figure_alone():
@@ -264,7 +264,7 @@ def test_a_lecture_shows_the_figure_alone():
     assert not app.title
     assert not [one for one in app.expander if one.label in METHODS]
     assert "Try this" not in texts(app.markdown)
-    assert handles(app)["names"] == ["g1", "g2"]
+    assert handles(app)["names"] == ["g₁", "g₂"]
 
 
 def test_gradients_that_a_preset_adds_get_into_the_address():

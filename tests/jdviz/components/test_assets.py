@@ -87,3 +87,10 @@ def test_several_processes_at_once(tmp_path: Path) -> None:
     assert [process.wait(60) for process in running] == [0, 0, 0]
     assert [path.name for path in folder.iterdir()] == [NAME]
     assert (folder / NAME).stat().st_size == assets._plotly_js().stat().st_size
+
+
+def test_a_script_is_sent_without_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "one.js").write_text("// Why.\nconst a = {\n  b: 1, // c\n};\n\n", "utf-8")
+    (tmp_path / "two.js").write_text("  // Why.\n  d(a);\n", "utf-8")
+    monkeypatch.setattr(assets, "HERE", tmp_path)
+    assert assets.read_script("one.js", "two.js") == "const a = {\nb: 1, // c\n};\nd(a);"

@@ -84,7 +84,7 @@ def test_a_frame_is_kept_and_the_cone_has_one_name() -> None:
     for J in PLANAR.values():
         figure = construction_figure(J, 1, "light", frame=2.5)
         assert figure.layout.xaxis.range == figure.layout.yaxis.range == (-2.5, 2.5)
-        assert figure.data[0].name == "hurts none"
+        assert figure.data[0].name == "dual cone: hurts none"
     assert construction_figure(CONFLICT, 1, "light").data[0].name == "hurts none: a wedge"
 
 

@@ -183,7 +183,7 @@ def test_a_frame_keeps_all_but_the_arrows_still() -> None:
     far = directions_figure([[4.0, 0.0], [-1.0, 0.0]], {"Mean": [3.0, 1.0]}, "light", frame=2.0)
     for figure in (near, far):
         assert figure.layout.xaxis.range == figure.layout.yaxis.range == (-2.0, 2.0)
-        assert [t.name for t in figure.data] == ["hurts none", "gradients", "Mean", None]
+        assert [t.name for t in figure.data] == ["dual cone: hurts none", "gradients", "Mean", None]
     _, gradients, mean, labels = far.data
     np.testing.assert_array_equal(tips(gradients), [[2.0, 0.0], [-1.0, 0.0]])
     assert gradients.hovertext[1] == "g₁, objective 1: length 4.00, cut short here"

@@ -18,8 +18,9 @@ from jdviz.figures import (
     parameter_paths_caption,
 )
 from jdviz.figures.frame import template
+from jdviz.figures.outline import outline
 from jdviz.figures.theme import PALETTES, UI_REVISION, method_styles
-from jdviz.figures.trajectory_traces import last_seen, outline
+from jdviz.figures.trajectory_traces import last_seen
 
 STEPS = 4
 LINE = np.arange(5.0)[:, None] * [[-1.0, 0.0]]
@@ -140,7 +141,7 @@ def test_the_cosines_lie_behind_and_answer_to_a_click():
     figure = parameters()
     field = figure.data[0]
     assert field.type == "contour"
-    np.testing.assert_array_equal(field.z, np.float32(FIELD.cosines))
+    np.testing.assert_array_equal(field.z, FIELD.cosines.round(2))
     assert (field.x0, field.dx, field.y0, field.dy) == (0.0, 4 / 3, 0.0, 1.0)
     assert (field.zmin, field.zmax) == (-1.0, 1.0)
     # A trace with hover text would take the click from what lies behind it.
@@ -148,6 +149,12 @@ def test_the_cosines_lie_behind_and_answer_to_a_click():
     assert field.hoverinfo != "skip"
     assert figure.layout.xaxis.range == (0, 4)
     assert figure.layout.yaxis.range == (0, 3)
+
+
+def test_where_there_is_no_angle_the_field_has_a_hole():
+    gap = CosineField(FIELD.x, FIELD.y, np.array([[np.nan, -0.001], [0.126, 1]]), FIELD.frame)
+    figure = parameter_paths(gap, TRACKS, PARETO, 0, "light", steps=STEPS)
+    assert json.dumps(figure.data[0].z) == "[[null, 0.0], [0.13, 1.0]]"
 
 
 def test_lines_of_one_cosine_only_where_it_varies():
@@ -292,7 +299,7 @@ def test_captions():
     assert distance_caption(DISTANCES, 1, steps=STEPS) == (
         "After 1 of 4 steps from 2 starts, the paths of UPGrad are closest to the Pareto front "
         "(at most 2.00 away) and those of Mean farthest (up to 5.00); "
-        "diverged: Mean from start 2 at step 3."
+        "1 of 4 paths diverged."
     )
     assert outcome_sentence({"UPGrad": DISTANCES["UPGrad"]}, steps=4) == (
         "After 4 steps from 2 starts, the distance to the Pareto front is less than 10⁻⁶ with "
@@ -306,7 +313,7 @@ def test_a_path_that_diverged_has_no_distance_in_the_end():
         "UPGrad; diverged: Mean from start 2 at step 3."
     )
     assert outcome_sentence({"Mean": DISTANCES["Mean"][1:]}, steps=4) == (
-        "No method takes all of 4 steps from one start; diverged: Mean from start 1 at step 3."
+        "No method completes 4 steps from its start; diverged: Mean from start 1 at step 3."
     )
 
 
