@@ -85,12 +85,14 @@ def draw_player(steps: int) -> int:
     with st.container(key=STEP_KEY):
         buttons, middle, right = st.columns([1.7, 3, 1], vertical_alignment="bottom", gap="small")
         row = buttons.container(horizontal=True, gap="small", vertical_alignment="bottom")
+        # Two buttons in one place: a press that comes twice means the same both times.
         row.button(
             "Pause" if moving else "Play",
-            key="trajectories:play",
+            key="trajectories:pause" if moving else "trajectories:play",
             type="primary",
-            on_click=_toggle,
-            args=(steps,),
+            on_click=_set_playing,
+            args=(not moving, steps),
+            shortcut="k",
             disabled=fixed,
         )
         for name, by, letter in (("Back", -1, "p"), ("Step", 1, "n")):
@@ -126,8 +128,7 @@ def _go_to(step: int | None) -> None:
     st.session_state[_MOVES] = st.session_state.get(_MOVES, 0) + 1
 
 
-def _toggle(steps: int) -> None:
-    moving = not playing()
+def _set_playing(moving: bool, steps: int) -> None:
     st.session_state[_PLAYING] = moving
     if moving and shown_step(steps) >= steps:
         _go_to(0)
