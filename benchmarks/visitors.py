@@ -16,7 +16,7 @@ PRESSING = 4
 WAIT_S = 180.0
 # Long runs at a pace that leaves the processor to the browsers; they are stopped at the end.
 TRAIN = "/train?t_steps=5000&t_pace=calm"
-ROUNDS = ("/", "/train", "/runs", "/lens", "/directions", "/engines")
+ROUNDS = ("/", "/train", "/runs", "/lens", "/directions", "/trajectories", "/engines")
 ERRORS = "[data-testid=stException], [data-testid=stAlertContentError]"
 
 
