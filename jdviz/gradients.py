@@ -120,12 +120,10 @@ class PlaneGradients:
     Attributes:
         polar: Angle in degrees, to a tenth, and length of each, to a hundredth.
         places: Which of the given gradients they are.
-        scale: What the lengths were multiplied with.
     """
 
     polar: tuple[tuple[float, float], ...]
     places: tuple[int, ...]
-    scale: float
 
 
 def polar_from_rows(
@@ -154,4 +152,4 @@ def polar_from_rows(
         )
         for place in places
     )
-    return PlaneGradients(polar, tuple(int(place) for place in places), scale)
+    return PlaneGradients(polar, tuple(int(place) for place in places))

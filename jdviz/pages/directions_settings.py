@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from engines.aggregation import METHODS
 from jdviz.compare import Comparison, compare
+from jdviz.figures import CONSTRUCTION_STEPS
 from jdviz.figures.arrows import subscript
 from jdviz.gradients import rows_from_polar, rows_from_spherical
 from jdviz.pages.controls import Choice, Number, Setting, Several
@@ -23,12 +25,9 @@ VIEW_TITLES = {
     BUILD_VIEW: "UPGrad, step by step",
     SPACE_VIEW: "Every method in space",
 }
-BUILD_TITLES = {
-    "gradients": "The gradients",
-    "cone": "The dual cone",
-    "projections": "The projections onto it",
-    "mean": "Their mean",
-}
+BUILD_TITLES = dict(
+    zip(("gradients", "cone", "projections", "mean"), CONSTRUCTION_STEPS, strict=True)
+)
 
 #: Angle in degrees and length of each gradient to begin with; what is beyond the third is there
 #: for whoever asks for more.
@@ -129,7 +128,7 @@ class Asked:
     parameters: Mapping[str, Mapping[str, Any]]
     seed: int
 
-    @property
+    @cached_property
     def compared(self) -> Comparison:
         """What the methods make of the gradients."""
         return compare(self.gradients.jacobian, self.methods, self.seed, self.parameters)

@@ -94,7 +94,6 @@ def test_angles_and_lengths_of_rows_scale_the_longest():
     taken = polar_from_rows(rows, most=8, longest=3.0)
     assert taken.places == (0, 1, 2, 3)
     assert taken.polar == ((0.0, 3.0), (-90.0, 1.0), (135.0, 2.83), (0.0, 0.0))
-    assert taken.scale == pytest.approx(100.0)
 
 
 def test_of_many_rows_the_longest_are_taken_in_their_order():
