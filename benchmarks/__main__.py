@@ -14,6 +14,8 @@ import torch
 from benchmarks.aggregation import SIZES, measure_aggregation
 from benchmarks.cases import DEVICES, TIMEOUT_S, UNIFORM, Case, check_device, problem_names
 from benchmarks.compare import compare_reports, read_report
+from benchmarks.distributed import PROBLEMS as PROBLEMS_DISTRIBUTED
+from benchmarks.distributed import RANKS, measure_distributed
 from benchmarks.explain import measure_explanation
 from benchmarks.fits import BUDGET_MEBIBYTES, measure_fits
 from benchmarks.growth import BATCHES, PROBLEMS_GROWN, grown, measure_growth
@@ -54,12 +56,19 @@ def _parser() -> argparse.ArgumentParser:
     explain = commands.add_parser("explain", help="how every use of a parameter is contracted")
     explain.add_argument("--batch", type=int, default=None, help="samples in the step")
     explain.add_argument("--device", choices=DEVICES, default="cpu")
+    distributed = commands.add_parser("distributed", help="a step over several ranks ÷ DDP SGD's")
+    distributed.add_argument(
+        "--world-size", "--world-sizes", type=int, nargs="+", default=RANKS, metavar="N"
+    )
+    distributed.add_argument("--device", choices=DEVICES, default="cpu", help="cuda: a GPU a rank")
+    distributed.add_argument("--batch", type=int, default=None, help="samples of each rank")
     for command, problems in (
         (time, tuple(WORKLOADS)),
         (memory, tuple(WORKLOADS)),
         (growth, PROBLEMS_GROWN),
         (fits, ("digits_cnn",)),
         (explain, ("mlp",)),
+        (distributed, PROBLEMS_DISTRIBUTED),
     ):
         command.add_argument(
             "--problem", "--workload", nargs="+", default=problems, help=problem_names()
@@ -67,14 +76,15 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--threads", type=int, default=1, help="one by default, as the app")
     for command in (time, memory):
         command.add_argument("--batch", type=int, default=None, help="samples in the step")
-    for command in (time, memory, fits, explain):
+    for command in (time, memory, fits, explain, distributed):
         command.add_argument("--size", default=None, help="the model size")
-    for command in (time, growth, explain):
+    for command in (time, growth, explain, distributed):
         command.add_argument(
             "--rounds", type=int, default=None, help="timed rounds; what fits in 10 s by default"
         )
     for command in (time, memory, growth, fits):
         _add_step(command)
+    _add_timeout(distributed)
     for command in (time, memory, growth):
         command.add_argument("--device", choices=DEVICES, default="cpu")
         command.add_argument("--peer", action="store_true", help="measure torchjd 0.18.0 too")
@@ -123,6 +133,11 @@ def _add_step(command: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"{UNIFORM} by default; or {', '.join(measurable_methods())}",
     )
+    _add_timeout(command)
+
+
+def _add_timeout(command: argparse.ArgumentParser) -> None:
+    """How long what is started may take."""
     command.add_argument(
         "--timeout",
         type=float,
@@ -192,6 +207,11 @@ def _fits(options: Options) -> Report:
     return measure_fits(_cases(options), methods, budget_bytes, _limits(options))
 
 
+def _distributed(options: Options) -> Report:
+    limits = _limits(options)
+    return measure_distributed(_cases(options), options.world_size, options.rounds, limits)
+
+
 _COMMANDS: dict[str, Callable[[Options], Report]] = {
     "time": _time,
     "memory": _memory,
@@ -204,6 +224,7 @@ _COMMANDS: dict[str, Callable[[Options], Report]] = {
     "aggregation": lambda options: measure_aggregation(
         options.sizes, options.repeats, peer=options.peer
     ),
+    "distributed": _distributed,
     "recorder": lambda options: measure_recorder(options.problem, options.rounds, options.steps),
     "exact": lambda options: _with_test_tools("exact").measure_exactness(),
     "app": lambda options: _with_test_tools("app").measure_app(

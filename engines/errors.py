@@ -30,3 +30,19 @@ class NonDifferentiableError(EngineError, RuntimeError):
 
 class MemoryCapError(EngineError, MemoryError):
     """A caller's memory cap is less than an exact result needs; the message says how much."""
+
+
+class GroupError(EngineError, RuntimeError):
+    """A step over several processes cannot be taken."""
+
+
+class RankFailedError(GroupError):
+    """A rank of the group ended, did not arrive in time, or failed; the message names it."""
+
+
+class RanksDisagreeError(GroupError):
+    """The ranks of a group have different models, losses or weights; the message says where."""
+
+
+class UnsupportedGroupError(EngineError, ValueError):
+    """How a model or a method is spread over processes is not supported; the message says why."""

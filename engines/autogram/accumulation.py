@@ -216,7 +216,7 @@ class Accumulation:
             if task.keep != "nothing" and any(d is not None for d in held):
                 # There are no rows: the gradient is zero, not absent.
                 shapes = [part.shape for part in task.shares[0].parts]
-                self.weighted.append((members, _of_nothing(shapes)))
+                self.weighted.append((members, of_nothing(shapes)))
         elif all(one.share.option.kept_rows for one in found):
             kept = []
             for place in range(len(members)):
@@ -225,14 +225,14 @@ class Accumulation:
                 if task.keep == "rows":
                     kept.append(rows)
             if kept:
-                self.weighted.append((members, _of_rows(kept)))
+                self.weighted.append((members, of_rows(kept)))
         else:
             for one in found:
                 one.accumulate(total, self._workspace)
             if len(found) > 1:
-                _add_cross_terms(total, found)
+                add_cross_terms(total, found)
             if task.keep == "factors":
-                self.weighted.append((members, _of_factors(found)))
+                self.weighted.append((members, of_factors(found)))
 
     def _factors(self, task: Task, column: int, total: Tensor) -> Factors | None:
         """Bring the samples of a node's input and output gradients to the front."""
@@ -268,18 +268,39 @@ def _named(make: Weighted, label: str) -> Weighted:
     return make_named
 
 
-def _of_nothing(shapes: list[torch.Size]) -> Weighted:
-    """Zeros."""
+def of_nothing(shapes: list[torch.Size]) -> Weighted:
+    """Make zeros, where there are no rows: a gradient is zero, not absent.
+
+    Args:
+        shapes: Of the gradients.
+
+    Returns:
+        What makes them.
+    """
     return lambda weights: [weights.new_zeros(shape) for shape in shapes]
 
 
-def _of_rows(kept: list[Tensor]) -> Weighted:
-    """Weighted sums of rows."""
+def of_rows(kept: list[Tensor]) -> Weighted:
+    """Make weighted sums of rows.
+
+    Args:
+        kept: For every parameter its rows, shape [m, entries].
+
+    Returns:
+        What makes them.
+    """
     return lambda weights: [weights @ rows for rows in kept]
 
 
-def _of_factors(shares: list[Present]) -> Weighted:
-    """Products of inputs and weighted output gradients, added up over the rules."""
+def of_factors(shares: list[Present]) -> Weighted:
+    """Make products of inputs and weighted output gradients, added up over the rules.
+
+    Args:
+        shares: Factors of a group.
+
+    Returns:
+        What makes them.
+    """
 
     def make(weights: Tensor) -> list[Tensor]:
         found = [one.gradients(weights) for one in shares]
@@ -292,8 +313,13 @@ def _of_factors(shares: list[Present]) -> Weighted:
     return make
 
 
-def _add_cross_terms(total: Tensor, shares: list[Present]) -> None:
-    """Add the products of a table's lookups with its uses in linear maps."""
+def add_cross_terms(total: Tensor, shares: list[Present]) -> None:
+    """Add the products of a table's lookups with its uses in linear maps.
+
+    Args:
+        total: Gramian to add to in place, shape [m, m].
+        shares: Factors of both.
+    """
     by_name = {one.share.rule.name: one for one in shares}
     linear = by_name["linear"]
     weight = next(part for part in linear.parts if "weight" in part.roles)

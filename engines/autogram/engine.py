@@ -4,10 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, overload
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from engines.autogram.explanation import UsePlan, explained
+from engines.autogram.grouped import Exchange, Grouped
 from engines.autogram.objectives import Objectives
 from engines.autogram.observers import Observers, added_up
 from engines.autogram.passes import run_passes
@@ -39,10 +41,18 @@ class Engine:
         memory_cap: Bytes that may be used beside what plain training uses: blocks of gradients,
             and what is kept from the Gramian to the weighted gradients. None allows two thirds
             of what a plain step needs, a quarter for blocks, and 16 MiB at least for either.
+        process_group: Where torch.distributed is initialised, the processes that take every step
+            together, each with its own samples; None for all of them. See below.
+
+    In a group of more than one process every rank calls the same methods at the same time, and each
+    passes the losses of its own samples, any number of them. Gramians and weights are those of all
+    samples: in rank order along `batch_dim`, or along the first dimension without one. `.grad` is
+    the same on every rank: that of the whole weighted batch, summed, not averaged. Modules may be
+    wrapped in DistributedDataParallel.
 
     Raises:
-        TypeError: An argument is not a module, `batch_dim` is not an integer, or `memory_cap` no
-            number of bytes.
+        TypeError: An argument is not a module, `batch_dim` is not an integer, `memory_cap` no
+            number of bytes, or `process_group` no group.
         ValueError: There is no module, or `memory_cap` is negative.
 
     Example:
@@ -57,7 +67,11 @@ class Engine:
     """
 
     def __init__(
-        self, *modules: nn.Module, batch_dim: int | None, memory_cap: int | None = None
+        self,
+        *modules: nn.Module,
+        batch_dim: int | None,
+        memory_cap: int | None = None,
+        process_group: "dist.ProcessGroup | None" = None,
     ) -> None:
         check_modules(modules, batch_dim)
         if memory_cap is not None and (type(memory_cap) is not int or memory_cap < 0):
@@ -70,6 +84,7 @@ class Engine:
         self._batch_dim = batch_dim
         self._memory_cap = memory_cap
         self._reader = Reader(batch_dim, memory_cap)
+        self._grouped = Grouped(modules, batch_dim, self._reader, process_group)
         self._observers = Observers()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -80,6 +95,11 @@ class Engine:
         names = [type(module).__name__ for module in self._modules]
         cap = "" if self._memory_cap is None else f", memory_cap={self._memory_cap}"
         return f"Engine({', '.join(names)}, batch_dim={self._batch_dim}{cap})"
+
+    @property
+    def exchange(self) -> Exchange | None:
+        """What the last call exchanged with other processes, None if there were none."""
+        return self._grouped.exchange
 
     @overload
     def compute_gramian(self, output: Tensor, by_module: Literal[False] = False) -> Tensor: ...
@@ -119,6 +139,12 @@ class Engine:
             its own backward twice: at the first call with these shapes if it saves no tensor, else
             at every call.
         """
+        members = self._grouped.members()
+        if members is not None:
+            found = self._grouped.compute_gramian(
+                members, output, self._observers, by_module=by_module
+            )
+            return found if by_module else found[""]
         tracked, objectives = prepare(self._modules, output, self._batch_dim)
         parameters = tracked.parameters
         asked = self._observers.asking() if self._observers else frozenset()
@@ -195,6 +221,16 @@ class Engine:
                 f"got {type(weighting).__name__}, expected a callable from a Gramian to weights; "
                 "pass a weighting such as UPGradWeighting()."
             )
+        members = self._grouped.members()
+        if members is not None:
+            step = self._grouped.backward(
+                members,
+                losses,
+                lambda found, shape: _as_weights(weighting(found), shape),
+                self._observers,
+                retain_graph=retain_graph,
+            )
+            return GramianStep(*step)
         tracked, objectives = prepare(self._modules, losses, self._batch_dim)
         parameters = tracked.parameters
         dtype = accumulation_dtype(losses, parameters)
@@ -203,7 +239,7 @@ class Engine:
         totals = _zeros(labels, objectives, dtype, losses.device)
         if objectives.count == 0:
             gramian = objectives.generalized(added_up(totals))
-            weights = _as_weights(weighting(gramian), losses)
+            weights = _as_weights(weighting(gramian), losses.shape)
             losses.backward(weights, retain_graph=retain_graph)
         else:
             with Undisturbed(losses):
@@ -222,7 +258,7 @@ class Engine:
                 total = added_up(totals)
             gramian = objectives.generalized(total)
             # A copy, as a weighting may write to what it is given.
-            weights = _as_weights(weighting(gramian.clone()), losses)
+            weights = _as_weights(weighting(gramian.clone()), losses.shape)
             with Undisturbed(losses):
                 finish_step(
                     losses,
@@ -310,6 +346,9 @@ class Engine:
             >>> [use.rule for use in Engine(model, batch_dim=0).explain(losses)]
             ['linear', 'linear']
         """
+        members = self._grouped.members()
+        if members is not None:
+            return self._grouped.explain(members, losses)
         tracked, objectives = prepare(self._modules, losses, self._batch_dim)
         if objectives.count == 0:
             return ()
@@ -336,7 +375,7 @@ def _of_parameters(
     return [totals[""]] * count if labels is None else [totals[label] for label in labels]
 
 
-def _as_weights(weights: Tensor, losses: Tensor) -> Tensor:
+def _as_weights(weights: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Validate what a weighting returned."""
     if not isinstance(weights, Tensor):
         raise TypeError(
@@ -348,10 +387,10 @@ def _as_weights(weights: Tensor, losses: Tensor) -> Tensor:
             "got complex weights from the weighting, expected real ones; pass a weighting of a "
             "real Gramian."
         )
-    if weights.shape != losses.shape:
+    if weights.shape != shape:
         raise ValueError(
             f"got weights of shape {tuple(weights.shape)}, expected that of the losses, "
-            f"{tuple(losses.shape)}; for losses of several dimensions wrap the weighting in "
+            f"{tuple(shape)}; for losses of several dimensions wrap the weighting in "
             "Flattening."
         )
     return weights.detach()

@@ -16,6 +16,12 @@ _KEEPS = {
     "nothing": "another backward pass makes its gradient, as memory_cap allows no more to be kept",
 }
 
+_SHARED_OUT = {
+    "gradients": "rows of all samples, a part of their entries",
+    "factors": "rows of all samples, a part of the weight",
+    "ring": "input-output, block by block of two ranks",
+}
+
 
 @dataclass(frozen=True)
 class UsePlan:
@@ -35,6 +41,10 @@ class UsePlan:
         workspace_bytes: Predicted size of the largest block beside its operands.
         alternatives: Other contractions with their predicted multiply-adds.
         seconds: Predicted duration of the contraction and of the weighted gradient.
+        travels: What is sent to other processes: "gradients" of the samples, cut by entries;
+            "factors", inputs and output gradients, one of them cut by features; or factors round a
+            "ring", block by block. Empty in a single process.
+        sent_bytes: How much this process sends for it in a step.
     """
 
     path: str
@@ -47,6 +57,8 @@ class UsePlan:
     workspace_bytes: int
     alternatives: tuple[tuple[str, int], ...]
     seconds: float
+    travels: str = ""
+    sent_bytes: int = 0
 
 
 def explained(
@@ -55,6 +67,7 @@ def explained(
     names: Sequence[str],
     parameters: Sequence[Tensor],
     itemsize: int,
+    travels: Sequence[tuple[str, int]] = (),
 ) -> tuple[UsePlan, ...]:
     """Describe a reading use by use.
 
@@ -64,6 +77,7 @@ def explained(
         names: Paths of the tracked parameters.
         parameters: The parameters.
         itemsize: Bytes of an element of the Gramian.
+        travels: For every task what is sent to other processes, and how many bytes.
 
     Returns:
         One record per use, in walk order; a parameter that the losses do not reach has none.
@@ -76,6 +90,7 @@ def explained(
         for column in share.columns
         for member in task.group.members
     }
+    numbers = {id(task): number for number, task in enumerate(reading.schedule.tasks)}
     told: set[int] = set()
     found = []
     for use, reason in zip(graph.uses, plan.reasons, strict=True):
@@ -110,14 +125,27 @@ def explained(
                 operation,
                 share.rule.name,
                 _reason(task, share, role),
-                option.contraction,
+                _SHARED_OUT.get(travels[numbers[id(task)]][0], "")
+                if travels
+                else option.contraction,
                 option.multiply_adds if first else 0,
                 option.workspace_bytes,
                 tuple(_distinct(share.others)),
                 share.seconds if first else 0.0,
+                *_sent(task, numbers, travels, first=first),
             )
         )
     return tuple(found)
+
+
+def _sent(
+    task: Task, numbers: dict[int, int], travels: Sequence[tuple[str, int]], *, first: bool
+) -> tuple[str, int]:
+    """What travels for a task, and how much of it."""
+    if not travels:
+        return "", 0
+    name, sent_bytes = travels[numbers[id(task)]]
+    return name, sent_bytes if first else 0
 
 
 def _reason(task: Task, share: Share, role: str) -> str:

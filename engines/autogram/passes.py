@@ -57,34 +57,16 @@ def run_passes(
     Cost: the input-gradient half of k backward passes for every round, and the contractions; m
         passes for the general path.
     """
-    graph = reading.graph
     workspace = Workspace(reading.schedule.workspace_bytes)
-    ones = torch.ones(objectives.samples, dtype=output.dtype, device=output.device)
     brought = Brought([], set())
     rest = list(reading.plan.general)
     rounds = reading.schedule.rounds
     for number, tasks in enumerate(rounds):
         own = [totals[task.group.members[0].parameter] for task in tasks]
         pending = Accumulation(reading, tasks, own, workspace)
-        nodes = pending.nodes
         final = number == len(rounds) - 1 and not retain_graph
-        together = (
-            reading.schedule.held_bytes[number] <= TOGETHER_BYTES and not pending.reads_gradients
-        )
-        for loss in range(objectives.losses):
-            cotangent = objectives.cotangent(ones, loss * objectives.samples, output)
-            last = loss == objectives.losses - 1
-            if together and last:
-                pending.read_inputs(nodes)
-            sweep(
-                graph,
-                output,
-                cotangent,
-                nodes,
-                pending.receiver(last=last),
-                retain_graph=not (final and last),
-                together=together,
-            )
+        small = reading.schedule.held_bytes[number] <= TOGETHER_BYTES
+        run_round(pending, output, objectives, reading, retain_graph=not final, small=small)
         unfinished = pending.unfinished()
         rest += unfinished
         brought.unfinished.update(unfinished)
@@ -99,3 +81,43 @@ def run_passes(
                 total, output, objectives, own_rest, limit_bytes, strict=budget.strict
             )
     return brought
+
+
+def run_round(
+    pending: Accumulation,
+    output: Tensor,
+    objectives: Objectives,
+    reading: Reading,
+    *,
+    retain_graph: bool,
+    small: bool,
+) -> None:
+    """Run the passes of one round, one for each loss of a sample.
+
+    Args:
+        pending: What takes the output gradients.
+        output: The objectives.
+        objectives: Their numbering.
+        reading: What to do.
+        retain_graph: Whether the graph outlives the last pass.
+        small: Whether all output gradients may be there at the same time.
+
+    Raises:
+        RuntimeError: Autograd could not run.
+    """
+    ones = torch.ones(objectives.samples, dtype=output.dtype, device=output.device)
+    nodes = pending.nodes
+    together = small and not pending.reads_gradients
+    for loss in range(objectives.losses):
+        last = loss == objectives.losses - 1
+        if together and last:
+            pending.read_inputs(nodes)
+        sweep(
+            reading.graph,
+            output,
+            objectives.cotangent(ones, loss * objectives.samples, output),
+            nodes,
+            pending.receiver(last=last),
+            retain_graph=retain_graph or not last,
+            together=together,
+        )

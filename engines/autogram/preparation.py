@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from engines.autogram.capture import TURN
+from engines.autogram.exchange.sharded import refuse_sharded
 from engines.autogram.hooks import Watch
 from engines.autogram.objectives import Objectives
 from engines.autogram.tracked import Tracked
@@ -61,6 +62,7 @@ def prepare(
         TypeError: The output is not a tensor, or it is complex or nested.
         ValueError: `batch_dim` is not a dimension of the output, or no parameter is trainable.
         UnsupportedGraphError: The output has no graph.
+        UnsupportedGroupError: Parameters are split over processes.
     """
     _check(output, batch_dim)
     tracked = Tracked(modules)
@@ -69,6 +71,7 @@ def prepare(
             "got modules without a trainable parameter, expected at least one that requires "
             "grad; unfreeze one or pass other modules."
         )
+    refuse_sharded(tracked.parameters, lambda: tracked.names, modules)
     return tracked, Objectives.of(output, batch_dim)
 
 

@@ -1,6 +1,6 @@
 """The second half of a fused step: from weights to gradients."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -67,21 +67,35 @@ def finish_step(
         reached, gradients, hooked = differentiate_rest(
             losses, weights, rest, retain_graph=retain_graph
         )
-    _make_gradients(reached, gradients, ordered, brought, parameters, served)
+    for parameter, gradient in served_gradients(ordered, brought, parameters, served):
+        reached.append(parameter)
+        gradients.append(gradient)
+        del gradient
     if hooked:
         torch.autograd.backward(losses, weights, inputs=hooked, retain_graph=retain_graph)
     deposit(reached, gradients)
 
 
-def _make_gradients(
-    reached: list[Tensor],
-    gradients: list[Tensor],
+def served_gradients(
     weights: Tensor,
     brought: Brought,
     parameters: Sequence[Tensor],
     served: Collection[int],
-) -> None:
-    """Append the served parameters and their gradients; nothing else keeps the gradients."""
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Make the gradients of served parameters one after the other; nothing here keeps them.
+
+    Args:
+        weights: Of the objectives in the engine's order, shape [m].
+        brought: What gradients are made of; emptied.
+        parameters: The tracked parameters.
+        served: Those that are wanted, by index.
+
+    Yields:
+        Parameters with their gradients, each once.
+
+    Raises:
+        NonFiniteGradientError: One does not fit into its parameter's dtype.
+    """
     parts: dict[int, Tensor] = {}
     while brought.weighted:
         members, make = brought.weighted.pop()
@@ -92,13 +106,12 @@ def _make_gradients(
             if member.parameter not in served:
                 continue
             if member.rows is None:
-                reached.append(parameter)
-                gradients.append(as_gradient(parameter, gradient))
+                yield parameter, as_gradient(parameter, gradient)
                 continue
             if member.parameter not in parts:
                 parts[member.parameter] = torch.zeros_like(parameter)
-                reached.append(parameter)
-                gradients.append(parts[member.parameter])
             rows = parts[member.parameter][slice(*member.rows)]
             rows.copy_(as_gradient(rows, gradient))
         del make  # and with it what it kept
+    for index, whole in parts.items():
+        yield parameters[index], whole

@@ -15,6 +15,7 @@ from engines.autojac.checks import (
     check_direction,
     check_not_leaves,
 )
+from engines.autojac.grouped import refuse_group
 from engines.autojac.jacobian import build_jacobian, build_jacobians
 from engines.autojac.leaves import inner_edges, leaves_among, walk
 from engines.autojac.rows import Rows
@@ -77,6 +78,7 @@ def backward(
             holds a re-entrant checkpoint.
         BatchMixedError: With `batch_dim`, samples meet on the way to a parameter of the modules.
         NonFiniteGradientError: The direction is NaN or infinite; no `.grad` was touched.
+        UnsupportedGroupError: The default group of torch.distributed has several ranks.
 
     Example:
         >>> import torch
@@ -98,6 +100,7 @@ def backward(
         products that make the gradients of every use; m·n elements, the output gradients of one
         parameter's uses and at most 8 MiB or the gradient of one sample.
     """
+    refuse_group("backward")
     check_chunk_size(parallel_chunk_size)
     if aggregator is not None:
         check_aggregator(aggregator)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from engines.autojac.checks import as_cotangents, as_differentiable, as_tensors, check_chunk_size
+from engines.autojac.grouped import refuse_group
 from engines.autojac.jacobian import build_jacobians
 from engines.autojac.leaves import inner_edges, walk
 from engines.autojac.rows import Rows
@@ -42,6 +43,7 @@ def jac(
             is below 1, or a shape in `jac_outputs` does not fit.
         UnsupportedGraphError: An output has no graph, or the graph was freed, changed in place, or
             holds a re-entrant checkpoint above an input.
+        UnsupportedGroupError: The default group of torch.distributed has several ranks.
 
     Example:
         >>> import torch
@@ -56,6 +58,7 @@ def jac(
 
     Cost: m backward passes, vectorised in chunks; m·n elements of memory and those of one chunk.
     """
+    refuse_group("jac")
     check_chunk_size(parallel_chunk_size)
     found = as_tensors(outputs, "output", allow_complex=jac_outputs is not None)
     rows = Rows(found, as_cotangents(jac_outputs, found, "jac_outputs", batched=True))

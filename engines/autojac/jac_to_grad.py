@@ -13,6 +13,7 @@ from engines.autojac.accumulation import (
     stored_jacobian,
 )
 from engines.autojac.checks import as_list, check_aggregator, check_direction
+from engines.autojac.grouped import refuse_group
 from engines.autojac.jacobian import common_dtype, flattened
 from engines.linalg.gramian import column_chunks
 
@@ -49,6 +50,7 @@ def jac_to_grad(
         ValueError: No tensor has a Jacobian, one is repeated, the numbers of rows differ, a
             Jacobian or the direction has a wrong shape, or the Gramian alone does not suffice.
         NonFiniteGradientError: The direction is NaN or infinite.
+        UnsupportedGroupError: The default group of torch.distributed has several ranks.
 
     Example:
         >>> import torch
@@ -65,6 +67,7 @@ def jac_to_grad(
         what the aggregator needs. With `optimize_gramian_computation`, m² + 2n elements, among
         them the direction and the gradients, and m²n multiply-adds.
     """
+    refuse_group("jac_to_grad")
     check_aggregator(aggregator)
     owners, jacobians = _collect(tensors)
     weights: Tensor | None

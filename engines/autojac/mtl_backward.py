@@ -17,6 +17,7 @@ from engines.autojac.checks import (
     check_chunk_size,
     check_direction,
 )
+from engines.autojac.grouped import refuse_group
 from engines.autojac.jacobian import build_jacobian, build_jacobians
 from engines.autojac.tasks import (
     check_finite_gradients,
@@ -72,6 +73,7 @@ def mtl_backward(
             place, or holds a re-entrant checkpoint.
         NonFiniteGradientError: With an aggregator, the direction or a task's gradient is NaN or
             infinite.
+        UnsupportedGroupError: The default group of torch.distributed has several ranks.
 
     Example:
         >>> import torch
@@ -90,6 +92,7 @@ def mtl_backward(
         feature is computed from another, or a loss reaches a shared parameter past them, the
         second m passes start from the losses, so that each path counts once.
     """
+    refuse_group("mtl_backward")
     check_chunk_size(parallel_chunk_size)
     if aggregator is not None:
         check_aggregator(aggregator)

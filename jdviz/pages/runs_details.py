@@ -8,7 +8,7 @@ import streamlit as st
 from jdviz.figures.words import count, mebibytes
 from jdviz.pages.controls import Choice, escaped
 from jdviz.pages.registry import PAGES
-from jdviz.pages.runs_table import what
+from jdviz.pages.runs_table import usual_exchange, what
 from jdviz.runs import Run, RunStore, StoreError
 from jdviz.runs.describing import shown
 from jdviz.runs.outputs import csv_bytes, parquet_bytes, series_columns
@@ -58,6 +58,8 @@ def _draw_known(run: Run) -> None:
         f"{count(run.steps, 'step')}, {run.status}, {mebibytes(run.size_bytes)}, recorded by "
         f"{_SOURCES[run.source]}. {escaped(run.message)}"
     )
+    if run.ranks > 1:
+        st.caption(_exchange_sentence(run))
     thinned = store().thinning_sentence(run.run_id)
     if thinned:
         st.caption(escaped(thinned))
@@ -70,6 +72,18 @@ def _draw_known(run: Run) -> None:
         height=min(300, 38 + 35 * len(known)),
         alt="The settings of the run",
     )
+
+
+def _exchange_sentence(run: Run) -> str:
+    """How many processes trained a run, and what they sent to each other."""
+    sent_bytes, steps = usual_exchange(run)
+    exchanged = "; what they exchanged was not recorded"
+    if steps:
+        exchanged = (
+            f", which together sent {mebibytes(sent_bytes)} in a step with a Gramian: the median "
+            f"of {count(steps, 'step')}"
+        )
+    return f"Trained by {count(run.ranks, 'rank')} of torch.distributed{exchanged}."
 
 
 def _draw_links(run: Run) -> None:

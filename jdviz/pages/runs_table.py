@@ -13,7 +13,7 @@ from jdviz.pages.controls import escaped, quoted
 from jdviz.pages.lecture import locked
 from jdviz.problems import PROBLEMS
 from jdviz.runs import Run
-from jdviz.runs.comparison import row_means
+from jdviz.runs.comparison import row_means, usual_sent_bytes
 from jdviz.runs.describing import METHOD, matches, seed_of
 from jdviz.server import store
 
@@ -148,6 +148,12 @@ def _formats() -> dict[str, Any]:
         "smallest cosine": st.column_config.NumberColumn(
             format="%.2f", help="Of any pair of gradients, at the last step."
         ),
+        "ranks": st.column_config.NumberColumn(
+            help="Processes of torch.distributed that trained it together."
+        ),
+        "exchanged": st.column_config.TextColumn(
+            help="What all ranks together sent in a step with a Gramian: the median."
+        ),
         "tags": st.column_config.TextColumn(width=110),
         "started": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm"),
     }
@@ -203,6 +209,7 @@ def _columns(runs: Sequence[Run]) -> dict[str, list[object]]:
         "what": [what(run) for run in runs],
         "seed": [seed_of(run) for run in runs],
         "steps": [run.steps for run in runs],
+        **_exchanges(runs),
         "status": [
             f"{run.status}, imported" if run.source == "import" else run.status for run in runs
         ],
@@ -213,6 +220,34 @@ def _columns(runs: Sequence[Run]) -> dict[str, list[object]]:
         "tags": [", ".join(run.tags) for run in runs],
         "size": [mebibytes(run.size_bytes) for run in runs],
     }
+
+
+def _exchanges(runs: Sequence[Run]) -> dict[str, list[object]]:
+    """What is known of runs of several processes; no column where there are none."""
+    if all(run.ranks == 1 for run in runs):
+        return {}
+    sent = [usual_exchange(run)[0] for run in runs]
+    return {
+        "ranks": [run.ranks if run.ranks > 1 else None for run in runs],
+        "exchanged": [mebibytes(one) if np.isfinite(one) else None for one in sent],
+    }
+
+
+def usual_exchange(run: Run) -> tuple[float, int]:
+    """Median of the bytes that the ranks of a run exchanged in a step, and over how many steps.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Both; NaN and 0 for a run of one process, and for one that recorded none.
+    """
+    return _exchange(str(store().path), run.run_id, run.steps) if run.ranks > 1 else (np.nan, 0)
+
+
+@st.cache_data(show_spinner=False, max_entries=500)
+def _exchange(path: str, run_id: str, steps: int) -> tuple[float, int]:
+    return usual_sent_bytes(store().series(run_id))
 
 
 @st.cache_data(show_spinner=False, max_entries=5000)

@@ -59,7 +59,12 @@ class Taken:
         )
 
 
-def take_turns(turns: Mapping[str, Turn], rounds: int | None, device: str = "cpu") -> Taken:
+def take_turns(
+    turns: Mapping[str, Turn],
+    rounds: int | None,
+    device: str = "cpu",
+    agree: Callable[[float], float] | None = None,
+) -> Taken:
     """Time every call once per round, after one round that is not counted.
 
     In every round a short call is made twice, and the second one counts.
@@ -68,6 +73,8 @@ def take_turns(turns: Mapping[str, Turn], rounds: int | None, device: str = "cpu
         turns: What is timed, by name.
         rounds: How many rounds; None for as many as fit in `BUDGET_S`, from `FEWEST` to `MOST`.
         device: What to wait for before the clock is read.
+        agree: Where several processes take their turns together: makes one number of a duration
+            that each of them measured, so that all of them take the same rounds.
 
     Returns:
         Durations, and how much of them was waiting.
@@ -84,6 +91,8 @@ def take_turns(turns: Mapping[str, Turn], rounds: int | None, device: str = "cpu
     gc.disable()
     try:
         warm_ms = {name: _duration_ms(turn, device) for name, turn in turns.items()}
+        if agree is not None:
+            warm_ms = {name: agree(taken_ms) for name, taken_ms in warm_ms.items()}
         short = {name for name, taken_ms in warm_ms.items() if taken_ms < SHORT_MS}
         if rounds is None:
             rounds = min(MOST, max(FEWEST, int(1e3 * BUDGET_S / sum(warm_ms.values()))))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from jdviz.histories import delta_percent
 from jdviz.runs.describing import METHOD, seed_of, shown
-from jdviz.runs.rows import Run, Series
+from jdviz.runs.rows import SENT_BYTES, Run, Series
 
 Array = NDArray[np.float64]
 
@@ -25,6 +25,7 @@ _TASK = ("problem", "conflict")
 MEAN_LOSS = "mean loss"
 CONFLICT_RATE = "conflict rate"
 LEAST_COSINE = "smallest cosine"
+EXCHANGED = "exchanged between ranks"
 _LOSS_OF, _WEIGHT_OF, _RECORDED = "loss of ", "weight of ", "recorded: "
 #: By quantity: what the values are, their unit, and where they are in a series.
 _PLAIN: Mapping[str, tuple[str, str, Callable[[Series], Array]]] = {
@@ -34,6 +35,7 @@ _PLAIN: Mapping[str, tuple[str, str, Callable[[Series], Array]]] = {
     "length of the update": ("length of the update", "", lambda series: series.direction_norm),
     "time of a step": ("time of a step", "ms", lambda series: 1e3 * series.elapsed_s),
     "memory": ("peak of memory", "MiB", lambda series: series.peak_bytes / 2**20),
+    EXCHANGED: ("exchanged between ranks", "MiB", lambda series: sent_bytes(series) / 2**20),
 }
 
 
@@ -116,6 +118,25 @@ def row_means(values: Array) -> Array:
     return means
 
 
+def sent_bytes(series: Series) -> Array:
+    """Bytes that the ranks of a run sent to each other in every step, shape [k]; NaN for none."""
+    return series.scalars.get(SENT_BYTES, np.full(len(series.steps), np.nan))
+
+
+def usual_sent_bytes(series: Series) -> tuple[float, int]:
+    """Bytes that the ranks of a run sent to each other in a step.
+
+    Args:
+        series: The run's history.
+
+    Returns:
+        Their median, NaN if there are none, and over how many steps it is taken.
+    """
+    found = sent_bytes(series)
+    found = found[np.isfinite(found)]
+    return (float(np.median(found)) if found.size else np.nan), found.size
+
+
 def quantities(results: Sequence[Result]) -> tuple[str, ...]:
     """What of several runs can be drawn over their steps.
 
@@ -127,6 +148,8 @@ def quantities(results: Sequence[Result]) -> tuple[str, ...]:
     """
     names = dict.fromkeys(name for result in results for name in result.names)
     recorded = dict.fromkeys(name for result in results for name in result.series.scalars)
+    # It is there under a name that people read.
+    recorded.pop(SENT_BYTES, None)
     wanted = [
         *(_LOSS_OF + name for name in names),
         *(name for name in _PLAIN if name != MEAN_LOSS),

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from jdviz.runs.rows import Run
+from jdviz.runs.rows import RANKS, Run
 
 SEED = "seed"
 METHOD = "aggregator"
@@ -51,7 +51,8 @@ def without_seed(run: Run) -> str:
         apart from those of other scripts by its name.
     """
     settings = {name: value for name, value in run.config.items() if name != SEED}
-    name = "" if settings else run.name
+    # How many ranks there were is recorded for everybody.
+    name = "" if settings.keys() - {RANKS} else run.name
     return json.dumps([settings, name, run.objectives], sort_keys=True, default=str)
 
 

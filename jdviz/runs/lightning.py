@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from engines.autogram import Engine
@@ -26,7 +27,8 @@ class CallbackHooks:
     optimization with an engine, the engine is watched instead.
 
     Numbers that the script gives to `self.log` are recorded at the end of every epoch. Of several
-    processes the first one records.
+    processes the first one writes one run, with the losses of all if torch.distributed is what
+    connects them.
 
     Args:
         name: What a person calls the run.
@@ -73,7 +75,8 @@ class CallbackHooks:
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin a run."""
-        if not trainer.is_global_zero:
+        # In a group the others take part in every look; see `Recorder`.
+        if not (trainer.is_global_zero or (dist.is_available() and dist.is_initialized())):
             return
         config = {**dict(getattr(pl_module, "hparams", {})), **self._config}
         self.recorder = Recorder(self._name, config=config, **self._options)

@@ -17,6 +17,8 @@ from jdviz.training.record import StepRecord
 
 #: Numbers as scripts have them.
 Values = Tensor | ArrayLike | Sequence[Tensor]
+#: Losses with their graph: one tensor, or scalar tensors in a list or by name.
+Losses = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 #: A Gramian further from symmetry than this, relative to its largest entry, is another matrix.
 ASYMMETRY = 1e-3

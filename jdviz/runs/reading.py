@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from jdviz.runs.blobs import decode, unpack, unpack_named
 from jdviz.runs.errors import StoreError
-from jdviz.runs.rows import Run, Series
+from jdviz.runs.rows import SENT_BYTES, Run, Series
 from jdviz.runs.thinning import GRAMIAN, SHARES
 from jdviz.training.record import StepRecord
 
@@ -26,8 +26,13 @@ _SERIES_COLUMNS = (
     "step, losses, weights, inner, direction_norm, time_s, elapsed_s, peak_bytes, conflict_rate, "
     "least_cosine, scalars"
 )
-# As the indexes `measured_steps`, `memory_steps` and `named_steps` have it.
-_RARE = ("least_cosine IS NOT NULL", "peak_bytes IS NOT NULL", "scalars IS NOT NULL")
+# As the indexes `measured_steps`, `memory_steps` and `named_steps` have it. In a group every step
+# has its bytes by name, so those that have nothing else do not count as rare.
+_RARE = (
+    "least_cosine IS NOT NULL",
+    "peak_bytes IS NOT NULL",
+    f"scalars IS NOT NULL AND (scalars NOT LIKE '{{\"{SENT_BYTES}\"%' OR instr(scalars, ','))",
+)
 _RECORD = f"""
 SELECT steps.step, time_s, losses, g.data, weights, inner, direction_norm, sample_ids, elapsed_s,
     peak_bytes, s.data, scalars, coalesce(g.kept_ids, s.kept_ids)

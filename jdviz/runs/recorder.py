@@ -1,7 +1,6 @@
 """The recorder: a training of one's own becomes a run that the app shows while it goes on."""
 
 import atexit
-import json
 import os
 import sys
 import threading
@@ -10,15 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from engines.autogram import Engine
 from jdviz.runs.adapters import ScalarAdapter
+from jdviz.runs.grouped import Ranks, Silent
 from jdviz.runs.logged import (
     Entry,
     Fields,
+    Losses,
     Values,
     as_gramian,
     as_ids,
@@ -28,9 +29,14 @@ from jdviz.runs.logged import (
     as_vector,
     refuse_asymmetry,
 )
+from jdviz.runs.options import as_json, as_texts, check_every
+from jdviz.runs.rows import RANKS
 from jdviz.runs.store import data_folder, new_run_id
-from jdviz.runs.watching import EngineWatch, GradientWatch, Losses
+from jdviz.runs.watching import EngineWatch, GradientWatch
 from jdviz.runs.writer import NewRun, RecorderWarning, Writer, warn
+
+if TYPE_CHECKING:  # builds of torch without torch.distributed have no such name
+    from torch.distributed import ProcessGroup
 
 __all__ = ["Recorder", "RecorderWarning"]
 
@@ -47,6 +53,10 @@ class Recorder:
     such as wrong shapes, raise at that call. A process that is forked while a run is recorded, such
     as a worker of a data loader, records nothing.
 
+    In a group of torch.distributed, make one in every process, after `init_process_group`. Rank 0
+    writes one run with the objectives of all ranks; on the others every call does the same but
+    writing. `log` sends nothing between ranks: what it is given is taken to be of all of them.
+
     Used in a `with` block, or closed with `close`. The run ends as "finished", as "failed" if an
     exception leaves the block, or as "stopped" by Ctrl+C; without either, when the interpreter
     ends. Of a killed process everything is there but the last `flush_s` seconds.
@@ -61,13 +71,16 @@ class Recorder:
         folder: Of the run store; by default `JDVIZ_DATA`, else the user's data folder.
         flush_s: Seconds between two writings.
         adapters: Where the scalar series go besides, such as `TensorBoard("runs")`.
+        process_group: The group of the engine, if it is not the default one; a group of one makes a
+            recorder of a process's own.
 
     Attributes:
-        run_id: The run's identifier in the store.
+        run_id: The run's identifier in the store; empty on the ranks that write nothing.
 
     Raises:
         TypeError: An argument has another type.
         ValueError: The name is empty, or `flush_s` is not positive.
+        GroupError: This process is not in the group.
 
     Example:
         >>> import tempfile
@@ -94,13 +107,15 @@ class Recorder:
         folder: str | Path | None = None,
         flush_s: float = 1.0,
         adapters: Sequence[ScalarAdapter] = (),
+        process_group: "ProcessGroup | None" = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"got {name!r} as name, expected text; say what this run is.")
         if not flush_s > 0:
             raise ValueError(f"got flush_s={flush_s!r}, expected seconds above 0; leave it out.")
-        self.run_id = new_run_id()
-        self._objectives = _texts(objectives or (), "objectives")
+        self._ranks = Ranks.of(process_group)
+        self.run_id = "" if self._ranks.rank else new_run_id()
+        self._objectives = as_texts(objectives or (), "objectives")
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._begin_s = self._last_s = time.perf_counter()
@@ -114,13 +129,13 @@ class Recorder:
             folder=data_folder() if folder is None else Path(folder).expanduser(),
             run_id=self.run_id,
             name=name,
-            config=_as_json(config),
+            config=as_json(config) | ({RANKS: self._ranks.size} if self._ranks.size > 1 else {}),
             objectives=self._objectives,
-            tags=_texts(tags, "tags"),
+            tags=as_texts(tags, "tags"),
             notes=notes,
             published=published,
         )
-        self._writer = Writer(run, flush_s, adapters)
+        self._writer = Silent(adapters) if self._ranks.rank else Writer(run, flush_s, adapters)
         _OPEN.add(self)
 
     def __repr__(self) -> str:
@@ -129,6 +144,8 @@ class Recorder:
     @property
     def hint(self) -> str:
         """One sentence that says where to look at the run."""
+        if not self.run_id:
+            return "Rank 0 of the group records this run, and its hint says where to look at it."
         return (
             "Start the app with `streamlit run app.py`, and open its page "
             f"/lens?l_run={self.run_id} to watch this run."
@@ -201,7 +218,7 @@ class Recorder:
         """Record every step that an engine takes from now on.
 
         Each call of `Engine.backward` or `Engine.compute_gramian` is a step. What `log` adds in
-        between belongs to it.
+        between belongs to it. In a group every rank calls this before the same step.
 
         Args:
             engine: The engine; one at a time.
@@ -217,6 +234,7 @@ class Recorder:
             TypeError: The engine is no `Engine`, or the weighting no module.
             ValueError: Another engine is watched, `layers_every` is below 1, or the recorder is
                 closed.
+            GroupError: The recorder was made before the group.
         """
         if not isinstance(engine, Engine):
             raise TypeError(
@@ -229,7 +247,8 @@ class Recorder:
                 "UPGradWeighting(); log the weights yourself with log(weights=...)."
             )
         if layers_every is not None:
-            _check_every(layers_every, "layers_every")
+            check_every(layers_every, "layers_every")
+        self._ranks.check()
         if self._closed:
             raise ValueError("got an engine after close(), expected none; make a new Recorder.")
         if self._engine_watch is not None and self._engine_watch.active:
@@ -254,7 +273,8 @@ class Recorder:
         """Record the losses of a step, and now and then how their gradients conflict.
 
         For trainings without Jacobian descent: call it between the forward and the backward pass.
-        The graph stays usable, and `.grad` as it was.
+        The graph stays usable, and `.grad` as it was. In a group every rank calls it at every step,
+        with its own losses.
 
         Args:
             losses: One for each objective, before they are added up: a tensor, or scalar tensors in
@@ -271,31 +291,36 @@ class Recorder:
         Raises:
             TypeError: As `log` and `Engine`.
             ValueError: As `log` and `Engine`, or `every` is below 1. If a later look fails, that is
-                one `RecorderWarning`, and the losses are recorded.
+                one `RecorderWarning`, and the losses are recorded; in a group it raises, as the
+                other ranks would wait for this one.
+            GroupError: The recorder was made before the group, or a rank is gone.
 
-        Cost: with `batch_dim=None` about one backward pass for each objective at every look.
+        Cost: with `batch_dim=None` about one backward pass for each objective at every look. In a
+            group the losses of all ranks are collected at every call.
         """
-        _check_every(every, "every")
+        check_every(every, "every")
         if os.getpid() != self._pid:
             return -1
+        self._ranks.check()
         modules = (model,) if isinstance(model, nn.Module) else tuple(model)
         watch = self._gradient_watch
         if watch is None or not watch.is_of(modules, batch_dim):
-            watch = self._gradient_watch = GradientWatch(modules, batch_dim)
+            watch = self._gradient_watch = GradientWatch(modules, batch_dim, self._ranks)
         looks = watch.calls % every == 0
         found = watch.look(losses, layers=layers) if looks else None
         # A look that raised is made up for at the next call.
         watch.calls += 1
+        together = self._ranks.gathered(losses, batch_dim)
         if found is None:
-            return self.log(losses)
+            return self.log(together)
         if not isinstance(found, str):
-            return self.log(losses, gramian=found)
+            return self.log(together, gramian=found, scalars=watch.exchanged())
         if not self._complained:
             self._complained = True
             warn(
                 f"The gradients could not be looked at ({found}); losses are recorded all the same."
             )
-        return self.log(losses)
+        return self.log(together)
 
     def close(self, status: str = "finished", message: str = "") -> None:
         """Write what is left and end the run; a second time does nothing.
@@ -381,6 +406,7 @@ class Recorder:
         """The names of the objectives, which losses have to fit."""
         own = self._objectives or tuple(map(str, names))
         if known.losses is not None and own:
+            own = self._ranks.names(own, len(known.losses))
             if names and tuple(map(str, names)) != own:
                 raise ValueError(
                     f"got losses named {', '.join(map(str, names))}, expected {', '.join(own)}, in "
@@ -399,28 +425,6 @@ class Recorder:
             current = None if self._closed else self._current
             if current and current.step == step and current.known.weights is None:
                 self.log(step=step, weights=weights)
-
-
-def _texts(values: Sequence[str], what: str) -> tuple[str, ...]:
-    if isinstance(values, str) or not all(isinstance(one, str) for one in values):
-        raise TypeError(f"got {what}={values!r}, expected texts in a list; put each in one.")
-    return tuple(values)
-
-
-def _as_json(config: Mapping[str, Any] | None) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(json.dumps(dict(config or {}), default=str))
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"got a config that JSON does not hold ({error}), expected names and values; give a "
-            "dict with texts as keys, such as vars(arguments)."
-        ) from error
-    return found
-
-
-def _check_every(every: int, what: str) -> None:
-    if type(every) is not int or every < 1:
-        raise ValueError(f"got {what}={every!r}, expected an integer of 1 or more; 10 is usual.")
 
 
 def _outcome(error: BaseException | None) -> tuple[str, str]:

@@ -10,6 +10,12 @@ from numpy.typing import NDArray
 #: Who wrote a run: a worker of the app, a `Recorder` in someone's own script, or an imported file.
 Source = Literal["app", "recorder", "import"]
 
+#: The setting of a run that holds how many processes of torch.distributed trained it together. No
+#: option of a script has such a name.
+RANKS = "distributed ranks"
+#: The number of a step that holds how many bytes these sent to each other in it.
+SENT_BYTES = "exchange/sent_bytes"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -50,6 +56,13 @@ class Run:
     notes: str = ""
     objectives: tuple[str, ...] = ()
     size_bytes: int = 0
+
+    @property
+    def ranks(self) -> int:
+        """How many processes trained it together: 1 where nothing else was recorded."""
+        found = self.config.get(RANKS)
+        # An imported file may hold anything.
+        return found if type(found) is int and found > 1 else 1
 
 
 @dataclass(frozen=True, eq=False)

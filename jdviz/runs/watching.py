@@ -1,5 +1,6 @@
 """Records what passes through an engine, or looks at a training that has none."""
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -8,16 +9,20 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from engines.autogram import Engine
-
-#: Losses as a script has them: one tensor, or scalar tensors in a list or by name.
-Losses = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
+from jdviz.runs.grouped import Ranks, exchanged
+from jdviz.runs.logged import Losses
 
 
 class Log(Protocol):
     """Takes what was seen of the next step."""
 
     def __call__(
-        self, losses: Tensor, *, gramian: Tensor | Mapping[str, Tensor], weights: Tensor | None
+        self,
+        losses: Tensor,
+        *,
+        gramian: Tensor | Mapping[str, Tensor],
+        weights: Tensor | None,
+        scalars: Mapping[str, float],
     ) -> int:
         """Record a step; returns its number."""
 
@@ -43,6 +48,8 @@ class EngineWatch:
         log: Log,
         add_weights: Callable[[int, Tensor], None],
     ) -> None:
+        # Weak, or what an engine tells it would keep the engine and its model alive.
+        self._engine = weakref.ref(engine)
         self._layers_every = layers_every
         self._log = log
         self._add_weights = add_weights
@@ -75,7 +82,13 @@ class EngineWatch:
         weights: Tensor | None,
         shares: Mapping[str, Tensor] | None,
     ) -> None:
-        step = self._log(losses, gramian=gramian if shares is None else shares, weights=weights)
+        engine = self._engine()
+        step = self._log(
+            losses,
+            gramian=gramian if shares is None else shares,
+            weights=weights,
+            scalars={} if engine is None else exchanged(engine),
+        )
         self._waiting = (step, losses.shape) if weights is None else None
 
     def see_weights(self, weights: object) -> None:
@@ -119,14 +132,16 @@ class GradientWatch:
     Args:
         modules: Whose parameters the gradients are taken with respect to.
         batch_dim: Dimension of the losses that indexes samples, or None.
+        ranks: The processes that look together.
 
     Raises:
         TypeError: As `Engine`.
         ValueError: As `Engine`.
     """
 
-    def __init__(self, modules: Sequence[nn.Module], batch_dim: int | None) -> None:
-        self._engine = Engine(*modules, batch_dim=batch_dim)
+    def __init__(self, modules: Sequence[nn.Module], batch_dim: int | None, ranks: Ranks) -> None:
+        self._engine = Engine(*modules, batch_dim=batch_dim, process_group=ranks.group)
+        self._alone = ranks.size == 1
         self._of = (tuple(map(id, modules)), batch_dim)
         self._looked = False
         self.calls = 0
@@ -152,12 +167,12 @@ class GradientWatch:
 
         Returns:
             The Gramian, or its shares; a sentence that says why there is none, where an earlier
-            look went well, or memory did not suffice.
+            look went well, or memory did not suffice, and no other rank takes part.
 
         Raises:
             TypeError: The losses cannot be put into one tensor, or as `Engine.compute_gramian`.
-            ValueError: As `Engine.compute_gramian`, at the first look.
-            RuntimeError: As torch does, at the first look.
+            ValueError: As `Engine.compute_gramian`, at the first look, or in a group.
+            RuntimeError: As torch does, at the first look, or in a group.
         """
         together = in_one(losses)
         try:
@@ -167,12 +182,18 @@ class GradientWatch:
             else:
                 found = self._engine.compute_gramian(together)
         except (MemoryError, torch.OutOfMemoryError, ValueError, RuntimeError) as error:
-            # A mistake in the script shows at once. What comes later must not end the training.
-            if self._looked or isinstance(error, MemoryError | torch.OutOfMemoryError):
+            # A mistake in the script shows at once. What comes later must not end the training, but
+            # for that of a group: there the others wait for this rank, or it for one that is gone.
+            later = self._looked or isinstance(error, MemoryError | torch.OutOfMemoryError)
+            if later and self._alone:
                 return f"{type(error).__name__}: {error}"
             raise
         self._looked = True
         return found
+
+    def exchanged(self) -> dict[str, float]:
+        """What the last look sent between ranks, as numbers of the step."""
+        return exchanged(self._engine)
 
 
 def in_one(losses: Losses) -> Tensor:

@@ -1,6 +1,7 @@
 """The Runs page without a browser: choosing, comparing, describing, importing and deleting runs."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from jdviz import server
 from jdviz.pages import runs_details, runs_manage, runs_table
 from jdviz.runs.outputs import series_columns
+from jdviz.runs.rows import RANKS, SENT_BYTES
 from jdviz.runs.transfer import export_bytes
 from jdviz.training.record import StepRecord
 from tests.support.pages import numbers, open_page, texts
@@ -84,6 +86,41 @@ def test_the_table_says_what_is_known_of_every_run():
     assert table["smallest cosine"].tolist() == [-0.5, -0.5]
     # Chosen until the visitor chooses: the newest that train the same.
     assert "2 runs; 2 chosen" in texts(app.caption)
+    assert not app.exception
+
+
+def test_runs_of_several_ranks_say_so_and_what_was_exchanged():
+    one = record("alone")
+    kept = server.store()
+    two = record("together", **{RANKS: 2})
+    sent = [{SENT_BYTES: size * 2.0**20} for size in (1, 4, 2)]
+    kept.append(two, [replace(step(n, (1.0, 2.0)), scalars=sent[n]) for n in range(3)])
+    unknown = record("by hand", **{RANKS: 4})
+    app = open_page("runs", r_runs=",".join((two, one, unknown)), r_view="One run")
+    table = app.dataframe[0].value
+    assert table["name"].tolist() == ["by hand", "together", "alone"]
+    assert table["ranks"].tolist()[:2] == [4, 2]
+    assert np.isnan(table["ranks"].tolist()[2])
+    assert table["exchanged"].tolist()[1] == "2.00 MiB"
+    assert table["exchanged"].isna().tolist() == [True, False, True]
+    sentence = "Trained by 2 ranks of torch.distributed, which together sent 2.00 MiB in a step"
+    assert sentence in texts(app.caption)
+    assert "the median of 3 steps" in texts(app.caption)
+    app.selectbox(key="r_one").select(unknown).run()
+    assert "Trained by 4 ranks of torch.distributed; what they exch" in texts(app.caption)
+    app.selectbox(key="r_one").select(one).run()
+    assert "torch.distributed" not in texts(app.caption)
+    assert not app.exception
+
+
+def test_runs_of_one_process_have_no_column_for_ranks_and_bytes_can_be_drawn():
+    one = record("alone")
+    assert {"ranks", "exchanged"}.isdisjoint(open_page("runs").dataframe[0].value.columns)
+    two = record("together", **{RANKS: 2})
+    sent = {SENT_BYTES: 2.0**20}
+    server.store().append(two, [replace(step(n, (1.0, 2.0)), scalars=sent) for n in range(3)])
+    app = open_page("runs", r_runs=f"{one},{two}", r_series="exchanged between ranks")
+    assert drawn(app)["together"] == [1.0] * 3
     assert not app.exception
 
 

@@ -11,16 +11,8 @@ from torch.autograd.graph import Node
 
 from engines.autogram.graph import attribute, output_dtype, output_shape
 from engines.autogram.places import Place
-from engines.autogram.rules.base import (
-    COMPLEX,
-    UNREADABLE,
-    Declined,
-    Factors,
-    Part,
-    Role,
-    Rule,
-    readable,
-)
+from engines.autogram.rules.base import Rule, readable
+from engines.autogram.rules.factors import COMPLEX, UNREADABLE, Declined, Factors, Part, Role
 from engines.autogram.rules.options import Counts, Option, rows_option
 from engines.autogram.rules.registry import register
 from engines.autogram.rules.workspace import Workspace

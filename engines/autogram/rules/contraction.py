@@ -213,11 +213,11 @@ def _scaled(
     """
     if left.numel() == 0 or right.numel() == 0:
         return
-    if reads_back(left) and _in_range(left) and _in_range(right):
+    if reads_back(left) and in_range(left) and in_range(right):
         contract(total, left, right, ones, workspace)
         return
     # On an accelerator a look at the numbers would stop the queue, so all are scaled.
-    scales = [_power(x) for x in (left, right)]
+    scales = [power_for(x) for x in (left, right)]
     if ones:
         add_outer(total, over_objectives(total, left.sum(2)))
     part = torch.zeros_like(total)
@@ -239,8 +239,15 @@ def reads_back(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu"
 
 
-def _in_range(x: Tensor) -> bool:
-    """Whether the sum of all squares is far from the limits of the dtype; NaN is taken for in."""
+def in_range(x: Tensor) -> bool:
+    """Tell whether the sum of all squares is far from the limits of the dtype.
+
+    Args:
+        x: A factor.
+
+    Returns:
+        Whether it is; NaN is taken for in.
+    """
     flat = x.flatten()
     squares, limit = float(torch.dot(flat, flat)), _limit(x.dtype)
     return not (squares < 1 / limit or squares > limit)
@@ -251,8 +258,15 @@ def _limit(dtype: torch.dtype) -> float:
     return float(2.0 ** (8 * _SAFE_EXPONENT if dtype == torch.float64 else _SAFE_EXPONENT))
 
 
-def _power(x: Tensor) -> Tensor:
-    """The power of two that brings a factor's largest entry near 1, without looking at it."""
+def power_for(x: Tensor) -> Tensor:
+    """Find the power of two that brings a factor's largest entry near 1, without looking at it.
+
+    Args:
+        x: A factor.
+
+    Returns:
+        A scalar.
+    """
     largest = torch.linalg.vector_norm(x, math.inf)
     exponent = torch.frexp(largest).exponent.clamp(-120, 120)
     usable = torch.isfinite(largest) & (largest > 0)
@@ -334,7 +348,7 @@ def _input_output(
     blocks = workspace.cut(samples, bytes_each, _TRIANGLE_BLOCKS)
     largest = max(block.stop - block.start for block in blocks) * positions * samples * positions
     turned, across, *scratch = workspace.take(left, left.shape, right.shape, (largest,), (largest,))
-    left, right = _reflected(left, turned), _reflected(right, across)
+    left, right = reflected(left, turned), reflected(right, across)
     for rows in blocks:
         for first in range(losses):
             for second in range(first, losses):
@@ -349,7 +363,7 @@ def _input_output(
                 _add_mirrored(total, sums, first * samples, second * samples, rows, columns)
 
 
-def _reflected(x: Tensor, out: Tensor) -> Tensor:
+def reflected(x: Tensor, out: Tensor) -> Tensor:
     """Turn the positions of every sample so that what they have in common is in the first.
 
     The same reflection of A's positions and of B's leaves AᵀB as it is. Where positions share a

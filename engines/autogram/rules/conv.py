@@ -10,19 +10,7 @@ from torch.autograd.graph import Node
 
 from engines.autogram.graph import attribute, output_dtype, output_shape
 from engines.autogram.places import Place
-from engines.autogram.rules.base import (
-    COMPLEX,
-    UNREADABLE,
-    Declined,
-    Factors,
-    Part,
-    Role,
-    Rule,
-    add_outer,
-    part_of,
-    put,
-    readable,
-)
+from engines.autogram.rules.base import Rule, add_outer, part_of, put, readable
 from engines.autogram.rules.contraction import (
     add_products,
     product_rows,
@@ -37,9 +25,12 @@ from engines.autogram.rules.conv_options import (
     UNFOLDED,
     conv_options,
 )
+from engines.autogram.rules.crossing import add_cross
+from engines.autogram.rules.factors import COMPLEX, UNREADABLE, Declined, Factors, Part, Role
 from engines.autogram.rules.geometry import Geometry
 from engines.autogram.rules.options import Counts, Option, rows_option
 from engines.autogram.rules.registry import register
+from engines.autogram.rules.spreading import Extent
 from engines.autogram.rules.unfolding import patches, unfolded_sides
 from engines.autogram.rules.workspace import Workspace
 
@@ -85,6 +76,48 @@ class ConvolutionRule(Rule):
         geometries = [Geometry.of(node, weight.shape) for node in nodes]
         offered = conv_options(geometries, [output_shape(node) for node in nodes], counts)
         return tuple(one.plus(beside) for one in offered) if beside is not None else offered
+
+    def axes(self, nodes: Sequence[Node], parts: Sequence[Part]) -> tuple[int, ...]:
+        """See `Rule.axes`: that of the output channels, where there is one group."""
+        weight = part_of("weight", parts)
+        if weight is None:
+            return ()
+        geometries = [Geometry.of(node, weight.shape) for node in nodes]
+        if len({g.transposed for g in geometries}) > 1 or any(g.groups > 1 for g in geometries):
+            return ()
+        return (1,) if geometries[0].transposed else (0,)
+
+    def extent(self, node: Node, part: Part, column: int, axis: int | None, rows: int) -> Extent:
+        """See `Rule.extent`."""
+        seen = tuple(attribute(node, "_saved_input").shape[1:])
+        made = output_shape(node)[1:]
+        transposed = bool(attribute(node, "_saved_transposed"))
+        return Extent(rows, seen, made, rows * math.prod((seen if transposed else made)[1:]))
+
+    def crosses(self, nodes: Sequence[Node], parts: Sequence[Part]) -> bool:
+        """See `Rule.crosses`: where inputs can be unfolded."""
+        weight = part_of("weight", parts)
+        return weight is not None and all(
+            g.groups == 1 and not g.transposed
+            for g in (Geometry.of(n, weight.shape) for n in nodes)
+        )
+
+    def cross(
+        self,
+        block: Tensor,
+        parts: Sequence[Part],
+        factors: Sequence[Factors],
+        others: Sequence[Factors],
+        workspace: Workspace,
+    ) -> None:
+        """See `Rule.cross`."""
+        weight, bias = part_of("weight", parts), part_of("bias", parts)
+        if weight is not None:
+            geometries = [Geometry.of(f.node, weight.shape) for f in factors]
+            one, other = (unfolded_sides(geometries, each) for each in (factors, others))
+            add_cross(block, one, other, workspace)
+        if bias is not None:
+            block.addmm_(self.rows(bias, factors), self.rows(bias, others).T)
 
     def accumulate(
         self,

@@ -1,5 +1,6 @@
 """Rows of a table: an embedding, alone or tied to the linear layer that reads it back."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -8,20 +9,12 @@ from torch.autograd.graph import Node
 
 from engines.autogram.graph import attribute, output_dtype, output_shape
 from engines.autogram.places import Place
-from engines.autogram.rules.base import (
-    COMPLEX,
-    UNREADABLE,
-    Declined,
-    Factors,
-    Part,
-    Role,
-    Rule,
-    add_outer,
-    readable,
-)
+from engines.autogram.rules.base import Rule, add_outer, readable
 from engines.autogram.rules.contraction import reads_back, weighted_sum
+from engines.autogram.rules.factors import COMPLEX, UNREADABLE, Declined, Factors, Part, Role
 from engines.autogram.rules.options import Counts, Option, rows_option
 from engines.autogram.rules.registry import register
+from engines.autogram.rules.spreading import Extent, cut_of
 from engines.autogram.rules.workspace import BLOCK_BYTES, Workspace
 
 
@@ -87,6 +80,28 @@ class EmbeddingRule(Rule):
             ),
             rows_option(counts, table * columns, 3 * read),
         )
+
+    def axes(self, nodes: Sequence[Node], parts: Sequence[Part]) -> tuple[int, ...]:
+        """See `Rule.axes`."""
+        return (0, 1)
+
+    def spans(self, node: Node, part: Part, column: int, axis: int) -> tuple[bool, bool]:
+        """See `Rule.spans`: columns; which rows a lookup meets is in its indices."""
+        return False, axis == 1
+
+    def extent(self, node: Node, part: Part, column: int, axis: int | None, rows: int) -> Extent:
+        """See `Rule.extent`: a row is one lookup."""
+        between = [s for dim, s in enumerate(output_shape(node)[:-1]) if dim != axis]
+        return Extent(rows * math.prod(between), (), (part.shape[1],), 0)
+
+    def shared(
+        self, parts: Sequence[Part], factors: Sequence[Factors], axis: int, number: int, count: int
+    ) -> tuple[list[tuple[Sequence[Part], Sequence[Factors]]], Part]:
+        """See `Rule.shared`: of all lookups those of some rows."""
+        if axis == 0:
+            rows = cut_of(parts[0].shape[0], number, count)
+            factors = [_among_rows(f, rows) for f in factors]
+        return super().shared(parts, factors, axis, number, count)
 
     def accumulate(
         self,
@@ -165,6 +180,14 @@ class EmbeddingRule(Rule):
             shape = tuple(part.shape)
             return [torch.sparse_coo_tensor(found, combined[kept], shape, check_invariants=False)]
         return [combined.new_zeros(part.shape).index_add_(0, indices.flatten(), combined)]
+
+
+def _among_rows(factors: Factors, rows: slice) -> Factors:
+    """Lookups of some rows of the table, numbered from the first of them."""
+    indices = factors.inputs
+    within = (indices >= rows.start) & (indices < rows.stop)
+    found = torch.where(within, indices - rows.start, -1)
+    return Factors(factors.node, factors.axis, found, factors.outputs)
 
 
 # Rows of the batch are multiplied pair by pair while each meets at most so many others.

@@ -40,11 +40,11 @@ def accumulate_general(
         parameter whose rows do not fit, blocks of rows are made again for every other block: with
         q blocks m·(q + 1)/2 passes.
     """
-    for group in _groups(parameters, objectives.count, total.element_size(), limit_bytes):
-        row_bytes = sum(map(_entries, group)) * total.element_size()
+    for group in general_groups(parameters, objectives.count, total.element_size(), limit_bytes):
+        row_bytes = sum(map(entries_of, group)) * total.element_size()
         m = objectives.count
         if m * row_bytes <= limit_bytes:
-            add_outer(total, _rows(total, output, objectives, group, 0, m))
+            add_outer(total, general_rows(total, output, objectives, group, 0, m))
             continue
         height = limit_bytes // (2 * row_bytes)
         if height == 0 and strict:
@@ -56,17 +56,17 @@ def accumulate_general(
         starts = range(0, m, max(1, height))
         blocks = [slice(start, min(start + max(1, height), m)) for start in starts]
         for number, block in enumerate(blocks):
-            rows = _rows(total, output, objectives, group, block.start, block.stop)
+            rows = general_rows(total, output, objectives, group, block.start, block.stop)
             total[block, block].addmm_(rows, rows.T)
             for other in blocks[number + 1 :]:
-                found = _rows(total, output, objectives, group, other.start, other.stop)
+                found = general_rows(total, output, objectives, group, other.start, other.stop)
                 products = rows @ found.T
                 del found
                 total[block, other] += products
                 total[other, block] += products.T
 
 
-def _rows(
+def general_rows(
     like: Tensor,
     output: Tensor,
     objectives: Objectives,
@@ -74,9 +74,21 @@ def _rows(
     start: int,
     stop: int,
 ) -> Tensor:
-    """Gradients of consecutive objectives, shape [stop - start, entries of the group]."""
+    """Differentiate consecutive objectives, one autograd call for each.
+
+    Args:
+        like: For dtype and device of the rows.
+        output: The objectives.
+        objectives: Their numbering.
+        group: Leaves of the graph.
+        start: Number of the first objective.
+        stop: The number after the last.
+
+    Returns:
+        Their gradients, shape [stop - start, entries of the group].
+    """
     one = torch.ones(1, dtype=output.dtype, device=output.device)
-    jacobian = like.new_zeros(stop - start, sum(map(_entries, group)))
+    jacobian = like.new_zeros(stop - start, sum(map(entries_of, group)))
     for row in range(start, stop):
         gradients = torch.autograd.grad(
             output,
@@ -87,21 +99,31 @@ def _rows(
         )
         begin = 0
         for parameter, gradient in zip(group, gradients, strict=True):
-            end = begin + _entries(parameter)
+            end = begin + entries_of(parameter)
             if gradient is not None:
                 jacobian[row - start, begin:end] = _flat(gradient)
             begin = end
     return jacobian
 
 
-def _groups(
+def general_groups(
     parameters: Sequence[Tensor], rows: int, itemsize: int, limit_bytes: int
 ) -> Iterator[list[Tensor]]:
-    """Cut parameters into consecutive groups whose Jacobian fits the bound."""
+    """Cut parameters into consecutive groups whose Jacobian fits a bound.
+
+    Args:
+        parameters: The parameters.
+        rows: Of the Jacobian.
+        itemsize: Bytes of an entry.
+        limit_bytes: The bound; a parameter that exceeds it alone is a group.
+
+    Returns:
+        The groups.
+    """
     group: list[Tensor] = []
     filled = 0
     for parameter in parameters:
-        size = rows * _entries(parameter) * itemsize
+        size = rows * entries_of(parameter) * itemsize
         if group and filled + size > limit_bytes:
             yield group
             group, filled = [], 0
@@ -111,8 +133,15 @@ def _groups(
         yield group
 
 
-def _entries(parameter: Tensor) -> int:
-    """Real entries of a parameter: a complex number is two."""
+def entries_of(parameter: Tensor) -> int:
+    """Count real entries: a complex number is two.
+
+    Args:
+        parameter: The parameter.
+
+    Returns:
+        How many there are.
+    """
     return parameter.numel() * (2 if parameter.is_complex() else 1)
 
 

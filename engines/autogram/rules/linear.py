@@ -9,18 +9,7 @@ from torch.autograd.graph import Node
 
 from engines.autogram.graph import attribute, output_dtype, output_shape
 from engines.autogram.places import Place
-from engines.autogram.rules.base import (
-    COMPLEX,
-    UNREADABLE,
-    Declined,
-    Factors,
-    Part,
-    Role,
-    Rule,
-    add_outer,
-    part_of,
-    readable,
-)
+from engines.autogram.rules.base import Rule, add_outer, part_of, readable
 from engines.autogram.rules.contraction import (
     add_products,
     product_options,
@@ -28,8 +17,11 @@ from engines.autogram.rules.contraction import (
     weighted_positions,
     write_products,
 )
+from engines.autogram.rules.crossing import add_cross
+from engines.autogram.rules.factors import COMPLEX, UNREADABLE, Declined, Factors, Part, Role
 from engines.autogram.rules.options import Counts, Option, rows_option
 from engines.autogram.rules.registry import register
+from engines.autogram.rules.spreading import Extent, cut_of
 from engines.autogram.rules.workspace import Workspace
 
 
@@ -123,6 +115,61 @@ class LinearRule(Rule):
             Whether the gradient is DᵀX, else XᵀD.
         """
         return tuple(transposed)
+
+    def axes(self, nodes: Sequence[Node], parts: Sequence[Part]) -> tuple[int, ...]:
+        """See `Rule.axes`."""
+        return () if part_of("weight", parts) is None else (0, 1)
+
+    def spans(self, node: Node, part: Part, column: int, axis: int) -> tuple[bool, bool]:
+        """See `Rule.spans`: output gradients span the rows of a weight that is used transposed."""
+        outputs = self.flags(part.transposed)[column] == (axis == 0)
+        return not outputs, outputs
+
+    def extent(self, node: Node, part: Part, column: int, axis: int | None, rows: int) -> Extent:
+        """See `Rule.extent`."""
+        outputs, inputs = part.shape if self.flags(part.transposed)[column] else part.shape[::-1]
+        return Extent(rows, (inputs,), (outputs,), rows)
+
+    def crosses(self, nodes: Sequence[Node], parts: Sequence[Part]) -> bool:
+        """See `Rule.crosses`."""
+        return part_of("weight", parts) is not None
+
+    def cross(
+        self,
+        block: Tensor,
+        parts: Sequence[Part],
+        factors: Sequence[Factors],
+        others: Sequence[Factors],
+        workspace: Workspace,
+    ) -> None:
+        """See `Rule.cross`."""
+        weight, bias = part_of("weight", parts), part_of("bias", parts)
+        if weight is not None:
+            flags = self.flags(weight.transposed)
+            add_cross(block, sides(flags, factors), sides(flags, others), workspace)
+        if bias is not None:
+            block.addmm_(self.rows(bias, factors), self.rows(bias, others).T)
+
+    def shared(
+        self, parts: Sequence[Part], factors: Sequence[Factors], axis: int, number: int, count: int
+    ) -> tuple[list[tuple[Sequence[Part], Sequence[Factors]]], Part]:
+        """See `Rule.shared`: a bias has the share of the output gradients that there are."""
+        weight, bias = part_of("weight", parts), part_of("bias", parts)
+        if weight is None:
+            raise ValueError("got a group without a weight, expected one; mend the plan.")
+        calls, narrow = super().shared([weight], factors, axis, number, count)
+        if bias is None:
+            return calls, narrow
+        cut = [self.spans(f.node, weight, c, axis)[1] for c, f in enumerate(factors)]
+        if all(cut):
+            return super().shared(parts, factors, axis, number, count)
+        piece = cut_of(bias.shape.numel(), number, count)
+        rest = [
+            f if known else Factors(f.node, f.axis, f.inputs, f.outputs[..., piece])
+            for f, known in zip(factors, cut, strict=True)
+        ]
+        own = Part(torch.Size((piece.stop - piece.start,)), bias.roles, bias.transposed)
+        return [*calls, ([own], rest)], narrow
 
     def accumulate(
         self,

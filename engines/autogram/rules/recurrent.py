@@ -9,7 +9,7 @@ from torch.autograd.graph import Node
 
 from engines.autogram.graph import attribute, output_dtype, output_shape
 from engines.autogram.places import Place, State, Unknown
-from engines.autogram.rules.base import COMPLEX, Declined, Role
+from engines.autogram.rules.factors import COMPLEX, Declined, Role
 from engines.autogram.rules.linear import LinearRule
 from engines.autogram.rules.lstm import NODE, earlier_states, lstm_declines, lstm_factors
 from engines.autogram.rules.registry import register

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engines.autogram.rules.base import Factors
+from engines.autogram.rules.factors import Factors
 from engines.autogram.rules.geometry import Geometry
 
 

@@ -172,6 +172,16 @@ def test_of_several_processes_the_first_one_records(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_in_a_group_the_others_take_part_and_write_nothing(tmp_path, monkeypatch):
+    for name, answer in (("is_initialized", True), ("get_rank", 1), ("get_world_size", 2)):
+        monkeypatch.setattr(torch.distributed, name, lambda *_, answer=answer: answer)
+    callback = lightning.RecorderCallback("x", folder=tmp_path)
+    fit(Tasks(), callback, epochs=1, batches=0, first=False)
+    assert callback.recorder is not None
+    assert callback.recorder.run_id == ""
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_module_without_losses_is_told_so(tmp_path):
     class Forgetful(Tasks):
         def training_step(self):

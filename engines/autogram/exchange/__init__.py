@@ -1,0 +1,1 @@
+"""One engine over many processes: what travels between them, and who agrees on what."""
