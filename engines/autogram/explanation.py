@@ -1,6 +1,6 @@
 """What the engine does with every use of a parameter, in a form to read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -68,6 +68,7 @@ def explained(
     parameters: Sequence[Tensor],
     itemsize: int,
     travels: Sequence[tuple[str, int]] = (),
+    general: Mapping[int, int] | None = None,
 ) -> tuple[UsePlan, ...]:
     """Describe a reading use by use.
 
@@ -78,6 +79,7 @@ def explained(
         parameters: The parameters.
         itemsize: Bytes of an element of the Gramian.
         travels: For every task what is sent to other processes, and how many bytes.
+        general: Among several processes, bytes for rows of parameters that travel without a rule.
 
     Returns:
         One record per use, in walk order; a parameter that the losses do not reach has none.
@@ -92,6 +94,7 @@ def explained(
     }
     numbers = {id(task): number for number, task in enumerate(reading.schedule.tasks)}
     told: set[int] = set()
+    rows = dict(general or {})
     found = []
     for use, reason in zip(graph.uses, plan.reasons, strict=True):
         operation = graph.nodes[use.node].name()
@@ -111,13 +114,18 @@ def explained(
                     itemsize * m * entries,
                     (),
                     0.0,
+                    *_sent_in_rows(use.parameter, rows),
                 )
             )
             continue
         task, share, role = known
-        first = id(share) not in told
-        told.add(id(share))
+        first, sends = id(share) not in told, id(task) not in told
+        told.update((id(share), id(task)))
         option = share.option
+        sent = _sent_in_rows(use.parameter, rows)
+        if travels:
+            way, sent_bytes = travels[numbers[id(task)]]
+            sent = way, sent_bytes if sends else 0
         found.append(
             UsePlan(
                 path,
@@ -125,27 +133,23 @@ def explained(
                 operation,
                 share.rule.name,
                 _reason(task, share, role),
-                _SHARED_OUT.get(travels[numbers[id(task)]][0], "")
-                if travels
-                else option.contraction,
+                _SHARED_OUT.get(sent[0], option.contraction),
                 option.multiply_adds if first else 0,
                 option.workspace_bytes,
                 tuple(_distinct(share.others)),
                 share.seconds if first else 0.0,
-                *_sent(task, numbers, travels, first=first),
+                *sent,
             )
         )
     return tuple(found)
 
 
-def _sent(
-    task: Task, numbers: dict[int, int], travels: Sequence[tuple[str, int]], *, first: bool
-) -> tuple[str, int]:
-    """What travels for a task, and how much of it."""
-    if not travels:
+def _sent_in_rows(parameter: int, rows: dict[int, int]) -> tuple[str, int]:
+    """What travels for a parameter without a rule, and how much at the first of its uses."""
+    if parameter not in rows:
         return "", 0
-    name, sent_bytes = travels[numbers[id(task)]]
-    return name, sent_bytes if first else 0
+    sent_bytes, rows[parameter] = rows[parameter], 0
+    return "gradients", sent_bytes
 
 
 def _reason(task: Task, share: Share, role: str) -> str:

@@ -10,6 +10,7 @@ from engines.autogram.exchange.agreement import Agreements, Wishes
 from engines.autogram.exchange.call import Call, begin
 from engines.autogram.exchange.finishing import finish, weigh
 from engines.autogram.exchange.gathering import gather
+from engines.autogram.exchange.general import general_sent_bytes
 from engines.autogram.exchange.groups import GroupOf, members_of
 from engines.autogram.exchange.members import Members
 from engines.autogram.explanation import UsePlan, explained
@@ -78,7 +79,10 @@ class Grouped:
         Raises:
             GroupError: This process is not in the group.
         """
-        return members_of(self._group.group)
+        found = members_of(self._group.group)
+        if found is None:
+            self.exchange = None  # of an earlier call, in a group that is no more
+        return found
 
     def compute_gramian(
         self, members: Members, output: Tensor, observers: Observers, *, by_module: bool
@@ -164,13 +168,17 @@ class Grouped:
         call = self._begin(members, losses, Wishes(split=False, told=False), "explain")
         if call.reading is None:
             return ()
+        itemsize, parameters, routes = call.dtype.itemsize, call.tracked.parameters, call.routes
+        general = sorted(routes.general)
+        rows = general_sent_bytes(routes, [parameters[index] for index in general], itemsize)
         return explained(
             call.reading,
             call.objectives,
             call.tracked.names,
-            call.tracked.parameters,
-            call.dtype.itemsize,
-            [(route.travels, route.sent_bytes[members.rank]) for route in call.routes.routes],
+            parameters,
+            itemsize,
+            [(route.travels, route.sent_bytes[members.rank]) for route in routes.routes],
+            {index: sent[members.rank] for index, sent in zip(general, rows, strict=True)},
         )
 
     def _begin(self, members: Members, output: Tensor, wishes: Wishes, name: str) -> Call:

@@ -57,10 +57,10 @@ def test_two_ranks_take_every_step_in_turn_and_count_what_they_send(tmp_path):
         # At least the new gradients.
         assert all(peak > 4 * 200 for peak in steps[step]["peak_bytes"])
     assert steps[SGD]["closed_form_bytes"] is None
-    assert len(figures["uses"]) == 2
-    for uses in figures["uses"]:
+    assert list(figures["uses"]) == ["0", "1"]
+    for uses in figures["uses"].values():
         assert [use["parameter"] for use in uses] == [
-            use["parameter"] for use in figures["uses"][0]
+            use["parameter"] for use in figures["uses"]["0"]
         ]
         assert {use["travels"] for use in uses} <= {"gradients", "factors", "ring"}
     assert name in files["csv"].read_text()

@@ -40,11 +40,31 @@ class Agreements:
 
     Attributes:
         routes: By what every rank described.
+        past: A number for the descriptions of all of them, in order.
         described: Descriptions of this rank, with the schedules that they are of, by call,
             schedule, parameters and shape of the losses.
     """
 
     routes: dict[tuple[int, ...], Routes] = field(default_factory=dict)
+    past: int = 0
+
+    def add(self, key: tuple[int, ...], routes: Routes) -> None:
+        """Keep what was planned.
+
+        Args:
+            key: What every rank described.
+            routes: The plan.
+        """
+        if len(self.routes) >= _MOST_KEPT:
+            self.forget()
+        self.routes[key] = routes
+        self.past = zlib.crc32(repr(key).encode(), self.past)
+
+    def forget(self) -> None:
+        """Plan anew from now on."""
+        self.routes.clear()
+        self.past = 0
+
     described: dict[Hashable, tuple[Schedule, Description]] = field(default_factory=dict)
 
     def description(
@@ -117,7 +137,7 @@ def open_call(
     if isinstance(description, Exception):
         note_failure(members, description)
     digest = 0 if isinstance(description, Exception) else description.digest
-    numbers = [failed, wishes.split, wishes.told, digest, len(agreements.routes)]
+    numbers = [failed, wishes.split, wishes.told, digest, agreements.past]
     state = _state() if members.rank == 0 else torch.empty(0, dtype=torch.int64)
     mine = torch.cat([torch.tensor(numbers, dtype=torch.int64), state])
     sizes = [_NUMBERS + (_STATE if rank == 0 else 0) for rank in range(members.size)]
@@ -131,16 +151,14 @@ def open_call(
     state = told[0][_NUMBERS:]
     if any(bool(row[1]) != together.split for row in table):
         return Opening(together, None, state, sent_bytes)
-    # A copy of an engine on one rank knows less than the engines of the others.
+    # A copy of an engine on one rank knows of other steps than the engines of the others.
     if len({row[4] for row in table}) > 1:
-        agreements.routes.clear()
+        agreements.forget()
     key = tuple(row[3] for row in table)
     routes = agreements.routes.get(key)
     if routes is None:
         routes = _plan(members, description, rates, like)
-        if len(agreements.routes) >= _MOST_KEPT:
-            agreements.routes.clear()
-        agreements.routes[key] = routes
+        agreements.add(key, routes)
     return Opening(together, routes, state, sent_bytes)
 
 
@@ -190,7 +208,7 @@ def note_failure(members: Members, error: Exception) -> None:
         error: What happened.
     """
     text = str(error).strip().splitlines() or [""]
-    members.note(f"{type(error).__name__}: {text[0][:300]}")
+    members.note(f"{type(error).__name__}: {text[0][:300].rstrip('.')}")
 
 
 def agree_on_weights(members: Members, weights: Tensor | None, error: Exception | None) -> int:
@@ -223,10 +241,11 @@ def agree_on_weights(members: Members, weights: Tensor | None, error: Exception 
     refuse_failed(members, [bool(one[0]) for one in told])
     others = [rank for rank, one in enumerate(told) if int(one[1]) != int(told[0][1])]
     if others:
+        ranks = f"rank{'s' if len(others) > 1 else ''} {', '.join(map(str, others))}"
         raise RanksDisagreeError(
-            f"got other weights on ranks {', '.join(map(str, others))} than on rank 0 for the same "
-            "Gramian, expected the same everywhere; no .grad was touched. Give random methods and "
-            "methods with a memory the same generator, settings and past on every rank."
+            f"got other weights on {ranks} than on rank 0 for the same Gramian, expected the same "
+            "everywhere; no .grad was touched. Give random methods and methods with a memory the "
+            "same generator, settings and past on every rank."
         )
     return 16 * members.size * (members.size - 1)
 
@@ -253,7 +272,6 @@ def with_state(members: Members, state: Tensor, run: Callable[[], Tensor]) -> Te
     if members.rank == 0:
         return run()
     own = torch.get_rng_state()
-    # A copy: torch reads from the start of the storage, whatever part of it the tensor is.
     # A copy: torch reads the memory from its beginning, whatever part of it a tensor is.
     torch.set_rng_state(state.view(torch.uint8)[: len(own)].clone())
     try:

@@ -1,6 +1,6 @@
 """From weights that all ranks agree on to gradients that all ranks have."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.distributed as dist
@@ -13,7 +13,12 @@ from engines.autogram.exchange.agreement import (
     with_state,
 )
 from engines.autogram.exchange.call import Call
-from engines.autogram.exchange.reduction import Reduction, without_hooks, wrapped_parameters
+from engines.autogram.exchange.reduction import (
+    Listeners,
+    Reduction,
+    without_hooks,
+    wrapped_parameters,
+)
 from engines.autogram.gradients import (
     deposit,
     refuse_non_finite,
@@ -72,6 +77,7 @@ def finish(
     Raises:
         NonFiniteGradientError: A gradient is NaN or infinite; no `.grad` was touched.
         RankFailedError: Another rank is gone, or failed.
+        GroupError: A wrapper has not added up the gradients.
         Exception: Whatever happened on this rank, once the others have heard of it.
     """
     members, size = call.members, call.members.size
@@ -118,20 +124,35 @@ def finish(
         raise error
     if bad:
         told = [bool(members.read_note(rank)) for rank in range(size)]
-        refuse_failed(members, told)
+        refuse_failed(
+            members, told if any(told) else [rank != members.rank for rank in range(size)]
+        )
     refuse_non_finite([gradient for _, gradient in reached])
     every = [*reached, *local]
     del reached, local
     leaves, gradients = [leaf for leaf, _ in every], [gradient for _, gradient in every]
     every.clear()
+    listeners = Listeners(call.modules, leaves) if wrapped else None
     try:
         deposit(leaves, gradients)
     except RuntimeError as broken:
         if not wrapped or not _is_of_network(broken):
             raise
-        for leaf in leaves:
-            leaf.grad = None  # what is there is one rank's part, or nothing
+        _clear(leaves)
         members.lose(None, broken, left=".grad was set to None")
+    if listeners is not None and listeners.silent:
+        _clear(leaves)
+        raise GroupError(
+            "got losses that DistributedDataParallel does not know of, so that it added up "
+            "nothing, expected those of a forward pass of the wrapper, one for each call; .grad "
+            "was set to None. Call ddp(x), not ddp.module(x), and do not use a graph twice."
+        )
+
+
+def _clear(leaves: Sequence[Tensor]) -> None:
+    """Drop what is one rank's part only, so that no optimiser steps with it."""
+    for leaf in leaves:
+        leaf.grad = None
 
 
 def _gradients(

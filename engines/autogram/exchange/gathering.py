@@ -16,6 +16,7 @@ from engines.autogram.exchange.carrier import Cargo, carry
 from engines.autogram.exchange.frame import Frame
 from engines.autogram.exchange.general import (
     Rows,
+    general_sent_bytes,
     rows_by_autograd,
     rows_by_rules,
     share_general,
@@ -69,6 +70,10 @@ def gather(call: Call, *, retain_graph: bool) -> Gathered:
         brought, error = _contribute(
             call, call.reading, like, [blocks[label] for label in labels], retain_graph
         )
+    else:
+        for label in blocks:
+            chosen = [parameters[i] for i in sorted(routes.general) if labels[i] == label]
+            call.sent_bytes += _sent_for(call, chosen)
     call.sent_bytes += routes.sent_bytes
     m = routes.objectives
     above = torch.triu_indices(m, m, device=like.device)
@@ -142,13 +147,19 @@ def _contribute(
             error,
         )
         try:
-            call.sent_bytes += share_general(members, routes, chosen, block, rows)
+            share_general(members, routes, chosen, block, rows)
+            call.sent_bytes += _sent_for(call, chosen)
         except GroupError:
             raise
         except Exception as found:  # on every rank that has objectives; the others wait for a sum
             rows.error = rows.error or found
         error = rows.error
     return brought, error
+
+
+def _sent_for(call: Call, parameters: Sequence[Tensor]) -> int:
+    """Bytes that all ranks together send for parameters without a rule."""
+    return sum(map(sum, general_sent_bytes(call.routes, parameters, call.dtype.itemsize)))
 
 
 class _Guarded:

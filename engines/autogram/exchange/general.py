@@ -84,7 +84,7 @@ def share_general(
     parameters: Sequence[Tensor],
     blocks: Blocks,
     make: Rows,
-) -> int:
+) -> None:
     """Add the inner products of parameters without a rule; every rank with objectives calls it.
 
     Args:
@@ -93,9 +93,6 @@ def share_general(
         parameters: The parameters, the same on all ranks.
         blocks: What is added to.
         make: Makes this rank's rows.
-
-    Returns:
-        Bytes that all ranks together sent.
 
     Raises:
         MemoryCapError: Two rows of a parameter exceed the caller's cap, on every rank.
@@ -106,20 +103,17 @@ def share_general(
     """
     like = blocks.by_rank
     most = max(routes.counts)
-    sent = 0
     for group in general_groups(parameters, most, like.element_size(), routes.general_bytes):
         n = sum(map(entries_of, group))
         row_bytes = n * like.element_size()
-        pieces = 1
-        if most * row_bytes > routes.general_bytes:
-            height = routes.general_bytes // (2 * row_bytes)
-            if height == 0 and routes.strict:
-                raise MemoryCapError(
-                    f"got memory_cap={routes.general_bytes:,}, expected at least "
-                    f"{2 * row_bytes:,} bytes for two gradients of a parameter of shape "
-                    f"{tuple(group[0].shape)} without a rule; raise the cap or leave it out."
-                )
-            pieces = -(-most // max(1, height))
+        pieces = _pieces(routes, row_bytes)
+        exceeds = most * row_bytes > routes.general_bytes
+        if exceeds and routes.strict and 2 * row_bytes > routes.general_bytes:
+            raise MemoryCapError(
+                f"got memory_cap={routes.general_bytes:,}, expected at least "
+                f"{2 * row_bytes:,} bytes for two gradients of a parameter of shape "
+                f"{tuple(group[0].shape)} without a rule; raise the cap or leave it out."
+            )
         exchange = _Columns(members, routes, like, n, pieces)
         for number in range(pieces):
             rows = exchange.rows(group, number, make)
@@ -134,8 +128,46 @@ def share_general(
                 products = rows @ found.T
                 blocks.by_rank[where.unsqueeze(1), across] += products
                 blocks.by_rank[across.unsqueeze(1), where] += products.T
-        sent += exchange.sent_bytes
-    return sent
+
+
+def general_sent_bytes(
+    routes: Routes, parameters: Sequence[Tensor], itemsize: int
+) -> list[tuple[int, ...]]:
+    """Count what ranks send for parameters without a rule.
+
+    Args:
+        routes: Samples and losses of all ranks, and what rows may take.
+        parameters: The parameters, in the order of `share_general`.
+        itemsize: Bytes of an entry.
+
+    Returns:
+        For every parameter bytes of every rank; known to ranks without objectives too.
+    """
+    workers, found = routes.workers, []
+    for group in general_groups(parameters, max(routes.counts), itemsize, routes.general_bytes):
+        n, start = sum(map(entries_of, group)), 0
+        pieces = _pieces(routes, n * itemsize)
+        for size in map(entries_of, group):
+            sent = [0] * len(routes.counts)
+            for place, rank in enumerate(workers):
+                kept = cut_of(n, place, len(workers))
+                stays = max(0, min(kept.stop, start + size) - max(kept.start, start))
+                for number in range(pieces):
+                    block = cut_of(routes.counts[rank], number, pieces)
+                    # Once for itself, and once for every block before it.
+                    rows = (number + 1) * (block.stop - block.start)
+                    sent[rank] += itemsize * rows * (size - stays)
+            found.append(tuple(sent))
+            start += size
+    return found
+
+
+def _pieces(routes: Routes, row_bytes: int) -> int:
+    """Into how many blocks rows are cut, since not more fit; two of them are held at a time."""
+    most = max(routes.counts)
+    if most * row_bytes <= routes.general_bytes:
+        return 1
+    return -(-most // max(1, routes.general_bytes // (2 * row_bytes)))
 
 
 class _Columns:
@@ -149,7 +181,6 @@ class _Columns:
         self._pieces = pieces
         self._workers = routes.workers
         self._place = self._workers.index(routes.rank)
-        self.sent_bytes = 0
 
     def _height(self, rank: int, number: int) -> slice:
         """Which of a rank's objectives are in a block."""
@@ -177,8 +208,6 @@ class _Columns:
         outgoing, incoming = {}, {}
         for place, rank in enumerate(self._workers):
             piece = cut_of(self._n, place, count)
-            size = heights[place] * (self._n - (piece.stop - piece.start))
-            self.sent_bytes += size * self._like.element_size()
             if rank == routes.rank:
                 continue
             if own[:, piece].numel():

@@ -44,15 +44,16 @@ def members_of(group: "dist.ProcessGroup | None") -> Members | None:
         Its members; None if torch.distributed is not initialised, or the group has one rank.
 
     Raises:
-        GroupError: This process is not in the group.
+        GroupError: This process is not in the group, or the group is no more.
     """
-    if not dist.is_available() or not dist.is_initialized():
+    ready = dist.is_available() and dist.is_initialized()
+    if group is None and not ready:
         return None
     chosen = dist.group.WORLD if group is None else group
-    if not isinstance(chosen, dist.ProcessGroup) or dist.get_rank(chosen) < 0:
+    if not ready or not isinstance(chosen, dist.ProcessGroup) or not _has_this_process(chosen):
         raise GroupError(
-            "got a process group without this process, expected one that it is in; pass the group "
-            "of its own ranks."
+            "got a process group that was destroyed, or without this process, expected one that it "
+            "is in; make an engine with a group that is."
         )
     if dist.get_world_size(chosen) == 1:
         return None
@@ -62,3 +63,11 @@ def members_of(group: "dist.ProcessGroup | None") -> Members | None:
     found = Members(chosen)
     _KNOWN[:] = [*(known for known in _KNOWN if known.exists), found]
     return found
+
+
+def _has_this_process(group: "dist.ProcessGroup") -> bool:
+    """Whether a group is known to torch and this process in it."""
+    try:
+        return dist.get_rank(group) >= 0
+    except ValueError:
+        return False

@@ -1,6 +1,7 @@
 """The processes that take a step together: how they reach each other, and how a lost one shows."""
 
 import contextlib
+import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -11,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from engines.autogram.exchange.notes import Notes
+from engines.autogram.exchange.wire import LARGEST_TAG, Wire
 from engines.errors import RankFailedError
 
 # Under deterministic algorithms nothing is measured: about what a loopback device does.
@@ -19,16 +21,16 @@ _BYTES_PER_S = 1e9
 _PROBE_ENTRIES = 2**18
 _PROBE_TURNS = 5
 # Messages are told apart by step and by number in it: ranks without objectives skip some of them.
-_LARGEST_TAG, _TAGS_OF_A_STEP, _TAGS_OF_A_SWAP = 2**30, 2**14, 4
+_TAGS_OF_A_STEP, _TAGS_OF_A_SWAP = 2**14, 4
 _Result = TypeVar("_Result")
 
 
 class Members:
     """One group of processes, as one of them sees it.
 
-    Messages about a step go through a group of gloo's own, so that a rank that left out a step and
-    is in another collective call of the script is missed, not misunderstood. Tensors on a CPU go
-    there too, those of an accelerator through the script's group.
+    Messages about a step have a wire of their own, so that a rank that left out a step and is in
+    another collective call of the script is missed, not misunderstood. Tensors on a CPU take it
+    too, those of an accelerator the script's group.
 
     Whatever fails ends in an error that names a rank; `Notes` tells which. After that, the group is
     of no use.
@@ -45,10 +47,10 @@ class Members:
         self.rank = dist.get_rank(group)
         self.size = dist.get_world_size(group)
         self._group = group
-        self._ranks = dist.get_process_group_ranks(group)
         self._timeout = _timeout_of(group)
-        self._own: dist.ProcessGroup | None = None
-        self._notes = Notes(group.get_group_store(), self.rank, self.size)
+        self._wire: Wire | None = None
+        self._store = dist.PrefixStore("jdviz", group.get_group_store())
+        self._notes = Notes(self._store, self.rank, self.size)
         self._call = 0
         self._step = 0
         self._swaps = 0
@@ -84,8 +86,8 @@ class Members:
             RankFailedError: A rank is gone.
         """
         self.refuse_if_lost()
-        if self._own is None:
-            self._own = self._meet()
+        if self._wire is None:
+            self._wire = self._meet()
         self._call += 1
 
     def note(self, text: str) -> None:
@@ -153,21 +155,16 @@ class Members:
             receives += [(peer, t, number) for number, t in enumerate(tensors)]
         for peer, tensors in outgoing.items():
             sends += [(peer, t, number) for number, t in enumerate(tensors)]
-        first = (self._step * _TAGS_OF_A_STEP + self._swaps * _TAGS_OF_A_SWAP) % _LARGEST_TAG
+        first = (self._step * _TAGS_OF_A_STEP + self._swaps * _TAGS_OF_A_SWAP) % LARGEST_TAG
         self._swaps += 1
         device = next((t.device for _, t, _ in (*receives, *sends)), torch.device("cpu"))
-        group, staged = self._path(device)
-        inboxes = [(peer, _on_wire(t, staged, copy=False), n) for peer, t, n in receives]
-        outboxes = [(peer, _on_wire(t, staged, copy=True), n) for peer, t, n in sends]
-        operations = [
-            dist.P2POp(kind, t, group=group, tag=first + n, group_peer=peer)
-            for kind, boxes in ((dist.irecv, inboxes), (dist.isend, outboxes))
-            for peer, t, n in boxes
-        ]
-        if not operations:
-            return Letters(self, [], [])
+        staged = self._is_staged(device)
+        inboxes = [(peer, _on_wire(t, staged, copy=False), first + n) for peer, t, n in receives]
+        outboxes = [(peer, _on_wire(t, staged, copy=True), first + n) for peer, t, n in sends]
         peers = [peer for peer, *_ in (*inboxes, *outboxes)]
-        works = self._watched(peers[0], lambda: dist.batch_isend_irecv(operations))
+        if not peers:
+            return Letters(self, [], [])
+        works = self._watched(peers[0], lambda: self._posted(inboxes, outboxes))
         named = (
             list(zip(peers, works, strict=True))
             if len(works) == len(peers)
@@ -178,6 +175,22 @@ class Members:
         ]
         kept = [t for _, t, _ in (*inboxes, *outboxes)]
         return Letters(self, named, copies, kept)
+
+    def _posted(
+        self,
+        inboxes: Sequence[tuple[int, Tensor, int]],
+        outboxes: Sequence[tuple[int, Tensor, int]],
+    ) -> list[Any]:
+        """Begin to receive and to send."""
+        if self._wire is not None and (inboxes or outboxes)[0][1].device.type == "cpu":
+            return self._wire.post(inboxes, outboxes)
+        return dist.batch_isend_irecv(
+            [
+                dist.P2POp(kind, tensor, group=self._group, tag=tag, group_peer=peer)
+                for kind, boxes in ((dist.irecv, inboxes), (dist.isend, outboxes))
+                for peer, tensor, tag in boxes
+            ]
+        )
 
     def sum(self, tensor: Tensor) -> "Sum":
         """Begin to add up a tensor over all ranks, in place, to the same bits on each.
@@ -194,9 +207,8 @@ class Members:
             RankFailedError: A rank is gone.
         """
         self._begin_to_wait()
-        group, staged = self._path(tensor.device)
-        box = _on_wire(tensor, staged, copy=True)
-        work = self._watched(None, lambda: dist.all_reduce(box, group=group, async_op=True))
+        box = _on_wire(tensor, self._is_staged(tensor.device), copy=True)
+        work = self._watched(None, lambda: self._summed(box))
         return Sum(self, work, tensor, box)
 
     def gathered(self, thing: object) -> list[Any]:
@@ -211,10 +223,26 @@ class Members:
         Raises:
             RankFailedError: A rank is gone.
         """
-        self._begin_to_wait()
-        found: list[Any] = [None] * self.size
-        self._watched(None, lambda: dist.all_gather_object(found, thing, group=self._own))
-        return found
+        mine = torch.frombuffer(bytearray(pickle.dumps(thing)), dtype=torch.uint8)
+        size = torch.tensor([len(mine)])
+        sizes = {rank: torch.zeros_like(size) for rank in self.others}
+        self._tell(size, sizes)
+        found = {rank: mine.new_empty(int(length)) for rank, length in sizes.items()}
+        self._tell(mine, found)
+        found[self.rank] = mine
+        return [pickle.loads(found[rank].numpy().tobytes()) for rank in range(self.size)]
+
+    def _tell(self, mine: Tensor, found: Mapping[int, Tensor]) -> None:
+        """Send to all others, and wait for what they send."""
+        self.swap(
+            {rank: [mine] for rank in self.others}, {rank: [box] for rank, box in found.items()}
+        ).wait()
+
+    def _summed(self, box: Tensor) -> Any:
+        """Begin to add up."""
+        if self._wire is not None and box.device.type == "cpu":
+            return self._wire.add_up(box)
+        return dist.all_reduce(box, group=self._group, async_op=True)
 
     def link(self, like: Tensor) -> tuple[float, float]:
         """Measure once how long a message takes; every rank calls it at the same time.
@@ -249,23 +277,18 @@ class Members:
             spent.append(time.perf_counter() - begin)
         return sorted(spent)[_PROBE_TURNS // 2]
 
-    def _meet(self) -> "dist.ProcessGroup":
-        """Make the own group once all ranks are there: torch does not say who is missing."""
+    def _meet(self) -> Wire:
+        """Connect once all ranks are there: torch does not say who is missing."""
         try:
             self._notes.meet(self._timeout)
-            return dist.new_group(
-                self._ranks, timeout=self._timeout, backend="gloo", use_local_synchronization=True
-            )
+            return Wire(self._store, self.rank, self.size, self._timeout)
         except RuntimeError as error:
             absent = self._notes.absent()
             self._give_up(absent[0] if absent else None, error, late=bool(absent))
 
-    def _path(self, device: torch.device) -> "tuple[dist.ProcessGroup | None, bool]":
-        """The group that takes tensors of a device, and whether they are copied to the CPU."""
-        if device.type == "cpu":
-            return self._own, False
-        nccl = "nccl" in str(dist.get_backend(self._group))
-        return (self._group, False) if nccl else (self._own, True)
+    def _is_staged(self, device: torch.device) -> bool:
+        """Whether tensors of a device are copied to the CPU, as the script's group takes none."""
+        return device.type != "cpu" and "nccl" not in str(dist.get_backend(self._group))
 
     def _begin_to_wait(self) -> None:
         """Refuse to wait for a rank that is gone, and look at the clock."""
@@ -302,36 +325,21 @@ class Members:
             RankFailedError: Always, naming the rank that was the first to be missed.
         """
         late = "imed out" in str(error)
-        closed = [] if late else self._closed()
+        wire, self._wire = self._wire, None
+        closed = [] if late or wire is None else wire.closed()
         waited_s = time.monotonic() - self._waits_since_s
         missing: int | None
         try:
             self._notes.arrive(waited_s)
-            self._leave()
+            if wire is not None:
+                wire.close()  # those that wait for this rank learn at once that it waits no more
             missing, late = self._notes.missing(peer, closed, waited_s, late=late)
         except RuntimeError:
             # Nobody to ask: the process that keeps the store is gone, most often the first.
-            self._leave()
+            if wire is not None:
+                wire.close()
             missing = min(closed, default=peer)
         self._give_up(missing, error, late=late, left=left)
-
-    def _closed(self) -> list[int]:
-        """Ranks whose connection is closed; gloo raises at once, and else does not wait."""
-        ping = torch.zeros(1, dtype=torch.int64)
-        found = []
-        for peer in self.others:
-            try:
-                dist.isend(ping, group=self._own, group_dst=peer, tag=_LARGEST_TAG + 1)
-            except RuntimeError:
-                found.append(peer)
-        return found
-
-    def _leave(self) -> None:
-        """Let those that wait for this process learn at once that it waits no more."""
-        if self._own is not None:  # None would be the default group
-            with contextlib.suppress(RuntimeError, ValueError, AssertionError):
-                dist.destroy_process_group(self._own)
-        self._own = None
 
     def _give_up(
         self,

@@ -19,13 +19,13 @@ class Notes:
     and what a decision depends on raises a RuntimeError.
 
     Args:
-        store: Of the group.
+        store: What all ranks reach, for these notes alone.
         rank: Of this process.
         size: N, how many ranks there are.
     """
 
     def __init__(self, store: "dist.Store", rank: int, size: int) -> None:
-        self._store = dist.PrefixStore("jdviz", store)
+        self._store = store
         self._rank = rank
         self._size = size
 

@@ -14,6 +14,7 @@ from engines.errors import UnsupportedGroupError
 
 # So much is added up at a time, while the gradients of the next are made.
 BUCKET_BYTES = 4 * 2**20
+_FEWEST_TIMED = 2
 
 
 def wrapped_parameters(members: Members, modules: Sequence[nn.Module]) -> set[int]:
@@ -30,28 +31,68 @@ def wrapped_parameters(members: Members, modules: Sequence[nn.Module]) -> set[in
         UnsupportedGroupError: A wrapper's group has other ranks, or its graph is declared static.
     """
     found: set[int] = set()
-    for module in modules:
-        for inner in module.modules():
-            if not isinstance(inner, DistributedDataParallel):
-                continue
-            if not members.has_same_ranks_as(inner.process_group):
-                raise UnsupportedGroupError(
-                    "got DistributedDataParallel with another process group than the engine's, "
-                    "expected the same ranks; pass process_group=ddp.process_group."
-                )
-            if inner.static_graph:
-                raise UnsupportedGroupError(
-                    "got DistributedDataParallel(static_graph=True), expected False: its first "
-                    "pass through the graph starts a reduction, and the engine's first pass is for "
-                    "the Gramian; leave it out."
-                )
-            ignored = set(inner.parameters_to_ignore)
-            found.update(
-                id(parameter)
-                for name, parameter in inner.module.named_parameters()
-                if parameter.requires_grad and name not in ignored
+    for wrapper in _wrappers(modules):
+        if not members.has_same_ranks_as(wrapper.process_group):
+            raise UnsupportedGroupError(
+                "got DistributedDataParallel with another process group than the engine's, "
+                "expected the same ranks; pass process_group=ddp.process_group."
             )
+        if wrapper.static_graph:
+            raise UnsupportedGroupError(
+                "got DistributedDataParallel(static_graph=True), expected False: its first pass "
+                "through the graph starts a reduction, and the engine's first pass is for the "
+                "Gramian; leave it out."
+            )
+        found.update(_averaged_by(wrapper))
     return found
+
+
+def _wrappers(modules: Sequence[nn.Module]) -> list[DistributedDataParallel]:
+    """The wrappers among modules and what is in them."""
+    every = (inner for module in modules for inner in module.modules())
+    return [inner for inner in every if isinstance(inner, DistributedDataParallel)]
+
+
+def _averaged_by(wrapper: DistributedDataParallel) -> set[int]:
+    """Identities of a wrapper's parameters."""
+    ignored = set(wrapper.parameters_to_ignore)
+    return {
+        id(parameter)
+        for name, parameter in wrapper.module.named_parameters()
+        if parameter.requires_grad and name not in ignored
+    }
+
+
+class Listeners:
+    """The wrappers that should add up the gradients that are handed out next.
+
+    A wrapper does so once after each forward pass of its own; after one of the module inside, and
+    at a second backward pass through one graph, it leaves to every rank its own part, silently.
+    What it leaves behind are the moments at which gradients were ready, in nanoseconds; those of
+    fewer than three parameters may be equal by chance.
+
+    Args:
+        modules: Those of an engine.
+        leaves: What gets gradients.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], leaves: Sequence[Tensor]) -> None:
+        given = {id(leaf) for leaf in leaves}
+        # Under no_sync a forward pass switches the flag off.
+        self._before = [
+            (wrapper, list(wrapper.reducer.get_backward_stats()))
+            for wrapper in _wrappers(modules)
+            if wrapper.require_forward_param_sync
+            and len(known := _averaged_by(wrapper)) > _FEWEST_TIMED
+            and given & known
+        ]
+
+    @property
+    def silent(self) -> bool:
+        """Whether one has not noticed the gradients."""
+        return any(
+            list(wrapper.reducer.get_backward_stats()) == before for wrapper, before in self._before
+        )
 
 
 @contextmanager

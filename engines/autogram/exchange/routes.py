@@ -260,7 +260,8 @@ def plan_routes(
 
 def _positions(shapes: Sequence[TaskShape | None]) -> tuple[tuple[int, ...], ...]:
     """For every node the rows of a sample on every rank, 0 where there are no samples."""
-    nodes = max(len(shape.extents) for shape in shapes if shape is not None)
+    # Where ranks have other numbers of nodes, as of a layer called once a sample, rows travel.
+    nodes = min(len(shape.extents) for shape in shapes if shape is not None)
     return tuple(
         tuple(0 if shape is None else shape.extents[node].positions for shape in shapes)
         for node in range(nodes)
@@ -278,15 +279,15 @@ def _offered(
     """Price what could travel for one group."""
     known = [shape for shape in shapes if shape is not None]
     first = known[0]
-    rows = {tuple((e.inputs, e.outputs) for e in shape.extents) for shape in known}
+    rows = {(tuple((e.inputs, e.outputs) for e in s.extents), s.axes, s.spans) for s in known}
     offered = [_gradients(shapes, samples, losses, rates, link, itemsize)]
     if len(rows) > 1 or not first.extents:
-        return offered  # images of different sizes, or nothing but small parameters
+        return offered  # other uses of a weight on some ranks, or nothing but small parameters
     offered += [
         _factors(shapes, place, samples, losses, rates, link, itemsize)
         for place in range(len(first.axes))
     ]
-    if first.crosses:
+    if all(shape.crosses for shape in known):
         offered.append(_ring(shapes, samples, losses, rates, link, itemsize))
     return offered
 
