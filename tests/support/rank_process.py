@@ -1,7 +1,6 @@
 """One process of `tests.support.ranks`: joins the group and calls what it is sent.
 
-`python -m tests.support.rank_process PIPE RANK WORLD_SIZE TIMEOUT_S STORE`. It ends when its pipe
-is closed, without taking the group down: torch 2.13 can deadlock there, see
+It ends when its pipe is closed, without taking the group down: torch 2.13 can deadlock there, see
 `tests/engines/edges/data_parallel.py`.
 """
 
@@ -10,14 +9,13 @@ import os
 import pickle
 import queue
 import signal
-import sys
 import threading
 import traceback
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -26,12 +24,40 @@ import torch.distributed as dist
 START_S = 60.0
 
 
-def main() -> None:
-    """Join the group, then answer call after call."""
+class Settings(NamedTuple):
+    """What a process has to know.
+
+    Attributes:
+        rank: Its number.
+        world_size: How many there are.
+        timeout_s: After how long an operation of the group fails.
+        store: File at which ranks meet.
+        output: File for what it writes.
+        interface: Network device of the loopback address.
+    """
+
+    rank: int
+    world_size: int
+    timeout_s: float
+    store: str
+    output: str
+    interface: str
+
+
+def answer_calls(pipe: Connection, settings: Settings) -> None:
+    """Join the group, then answer call after call.
+
+    Args:
+        pipe: Where calls come from.
+        settings: Of this process.
+    """
+    with open(settings.output, "wb") as output:
+        for number in (1, 2):
+            os.dup2(output.fileno(), number)
+    os.environ["GLOO_SOCKET_IFNAME"] = settings.interface
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)
-    number, rank, world_size, timeout_s, store = sys.argv[1:]
-    pipe = Connection(int(number))
+    rank, world_size = settings.rank, settings.world_size
     calls: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_listen, args=(pipe, calls), daemon=True).start()
     torch.set_num_threads(1)
@@ -41,9 +67,9 @@ def main() -> None:
         call = calls.get()
         try:
             if not joined:
-                _join(store, int(rank), int(world_size), float(timeout_s))
+                _join(settings.store, rank, world_size, settings.timeout_s)
                 joined = True
-            answer = pickle.dumps(("value", _called(call, int(rank), int(world_size))))
+            answer = pickle.dumps(("value", _called(call, rank, world_size)))
         except BaseException as error:  # pytest.fail raises no Exception
             kind, trace = type(error).__name__, traceback.format_exc()
             answer = pickle.dumps(("error", kind, str(error), trace))
@@ -77,7 +103,3 @@ def _called(call: bytes, rank: int, world_size: int) -> Any:
     function: Callable[..., Any]
     function, args = pickle.loads(call)
     return function(rank, world_size, *args)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,28 +1,30 @@
 """Processes of one gloo group on the loopback address, kept for many tests.
 
-A process that loads torch takes seconds to start, so the ranks stay between calls and the next test
-finds them ready. Nothing here waits without a limit: a rank that dies is seen at once, one that
-hangs is killed by its number. Each rank is `tests.support.rank_process`; calls and answers travel
-as pickled bytes, tensors by value.
+A process that loads torch takes seconds to start, so ranks are forked from one that has loaded it,
+and they stay between calls, where the next test finds them ready. Nothing here waits without a
+limit: a rank that dies is seen at once, one that hangs is killed by its number. Each rank runs
+`tests.support.rank_process`; calls and answers travel as pickled bytes, tensors by value.
 """
 
 import os
 import pickle
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing import Pipe
+from multiprocessing import Pipe, get_context
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from tests.support.rank_process import Settings, answer_calls
 from tests.support.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
+# The process that ranks are forked from: it has loaded what tests of groups use, and run nothing.
+_FORKS = get_context("forkserver")
+_FORKS.set_forkserver_preload(["pytest", "engines.autogram", "tests.support.rank_process"])
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 # How long the others may go on once a rank has failed, and how long ranks may take to end.
 GRACE_S = 2.0
@@ -153,23 +155,12 @@ class _Member:
     def __init__(self, rank: int, world_size: int, timeout_s: float, folder: Path) -> None:
         self.pipe, theirs = Pipe()
         self._error = folder / f"{rank}.txt"
-        environment = {
-            **os.environ,
-            "GLOO_SOCKET_IFNAME": LOOPBACK,
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(ROOT),
-        }
-        settings = [theirs.fileno(), rank, world_size, timeout_s, folder / "store"]
-        with self._error.open("wb") as error:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.rank_process", *map(str, settings)],
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=error,
-                stderr=error,
-                pass_fds=[theirs.fileno()],
-            )
+        self._error.touch()
+        settings = Settings(
+            rank, world_size, timeout_s, str(folder / "store"), str(self._error), LOOPBACK
+        )
+        self._process = _FORKS.Process(target=answer_calls, args=(theirs, settings), daemon=True)
+        self._process.start()
         theirs.close()
 
     def send(self, call: bytes) -> None:
@@ -184,13 +175,15 @@ class _Member:
         try:
             found: Answer = pickle.loads(self.pipe.recv_bytes())
         except (EOFError, ConnectionResetError):
-            return ("died", self._process.wait(GRACE_S))
+            self._process.join(GRACE_S)
+            return ("died", self._process.exitcode)
         return found
 
     def show_stack(self) -> None:
         """Have a process that hangs write where it is, whatever it waits for."""
         before = self.said()
-        self._process.send_signal(signal.SIGUSR1)
+        if self._process.pid is not None:
+            os.kill(self._process.pid, signal.SIGUSR1)
         with suppress(TimeoutError):
             wait_until(lambda: self.said() != before, "a stack", GRACE_S)
 
@@ -201,8 +194,7 @@ class _Member:
     def end(self) -> None:
         """Let the process end, and kill it if it does not."""
         self.pipe.close()
-        try:
-            self._process.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
+        self._process.join(GRACE_S)
+        if self._process.exitcode is None:
             self._process.kill()
-            self._process.wait()
+            self._process.join()

@@ -106,8 +106,8 @@ def run_script(processes: int, *arguments: object) -> None:
 def test_reference_the_script_makes_the_updates_of_one_process(tmp_path):
     alone, together = tmp_path / "alone.pt", tmp_path / "together.pt"
     run_script(1, "--steps", 6, "--checkpoint", alone)
-    # In two goes, so the second one starts from the checkpoint of the first.
-    run_script(2, "--steps", 3, "--checkpoint", together)
+    # In two goes, so the second one starts from the checkpoint of the first, of one process.
+    run_script(1, "--steps", 3, "--checkpoint", together)
     run_script(2, "--steps", 6, "--checkpoint", together)
     expected, found = (torch.load(path)["model"] for path in (alone, together))
     assert torch.load(together)["step"] == 6

@@ -13,7 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 from engines.autogram.exchange.sharded import refuse_sharded
 from engines.autogram.tracked import Tracked
 from engines.errors import UnsupportedGroupError
-from tests.support.ranks import ROOT, Ranks
+from tests.structure.sources import ROOT
+from tests.support.ranks import Ranks
 from tests.support.reference import reference_gramian
 from tests.support.tolerances import assert_close
 
