@@ -47,6 +47,7 @@ class Agreements:
 
     routes: dict[tuple[int, ...], Routes] = field(default_factory=dict)
     past: int = 0
+    described: dict[Hashable, tuple[Schedule, Description]] = field(default_factory=dict)
 
     def add(self, key: tuple[int, ...], routes: Routes) -> None:
         """Keep what was planned.
@@ -65,8 +66,6 @@ class Agreements:
         self.routes.clear()
         self.past = 0
 
-    described: dict[Hashable, tuple[Schedule, Description]] = field(default_factory=dict)
-
     def description(
         self, schedule: Schedule | None, key: Hashable, make: Callable[[], Description]
     ) -> Description:
@@ -83,11 +82,13 @@ class Agreements:
         if schedule is None:
             return make()
         whole = (id(schedule), key)
-        if whole not in self.described:
+        known = self.described.get(whole)
+        # In a copy of an engine the numbers are those of the schedules that were copied.
+        if known is None or known[0] is not schedule:
             if len(self.described) >= _MOST_KEPT:
                 self.described.clear()
-            self.described[whole] = (schedule, make())  # the schedule keeps its number
-        return self.described[whole][1]
+            known = self.described[whole] = (schedule, make())
+        return known[1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -118,7 +118,9 @@ class _Carrier(Accumulation):
             self.weighted.append((members, kept))
         load = Load(task, self._cargo.blocks[members[0].parameter])
         if route.travels != "gradients":
-            load.shares = self._complete(number, task, total)
+            brought = sum(len(one.factors) for one in found)
+            whole = brought == len(task.group.nodes)
+            load.shares = found if whole else self._complete(number, task, total)
         elif rows is not None:
             load.rows = rows[0] if len(rows) == 1 else torch.cat(rows, 1)
         self._cargo.shipping.take(number, load)

@@ -333,7 +333,9 @@ class Members:
             self._notes.arrive(waited_s)
             if wire is not None:
                 wire.close()  # those that wait for this rank learn at once that it waits no more
-            missing, late = self._notes.missing(peer, closed, waited_s, late=late)
+            missing, late = self._notes.missing(
+                peer, closed, waited_s, self._timeout.total_seconds(), late=late
+            )
         except RuntimeError:
             # Nobody to ask: the process that keeps the store is gone, most often the first.
             if wire is not None:

@@ -10,6 +10,8 @@ import torch.distributed as dist
 # How long a rank that is not heard any more is given to say that it waits itself, and how often
 # the store is asked.
 _GRACE_S, _ASKED_S = 1.0, 0.02
+# Clocks of two waits do not begin at the same moment.
+_NEARLY = 0.9
 
 
 class Notes:
@@ -76,7 +78,13 @@ class Notes:
         return []
 
     def missing(
-        self, peer: int | None, closed: Sequence[int], waited_s: float, *, late: bool
+        self,
+        peer: int | None,
+        closed: Sequence[int],
+        waited_s: float,
+        patience_s: float,
+        *,
+        late: bool,
     ) -> tuple[int, bool]:
         """Find the rank for whose sake a step ends; `arrive` is called before.
 
@@ -87,6 +95,7 @@ class Notes:
             peer: The rank whose message did not come, None if any may be it.
             closed: Ranks whose connection is closed.
             waited_s: How long this rank waited.
+            patience_s: How long the group allows.
             late: Whether it waited as long as the group allows.
 
         Returns:
@@ -97,12 +106,21 @@ class Notes:
             RuntimeError: The store is gone.
         """
         silent = [] if late else self._silent(closed)
-        late = not silent
-        silent = silent or self._silent([r for r in range(self._size) if r != self._rank])
         if silent:
+            return peer if peer in silent else silent[0], False
+        silent = self._silent([r for r in range(self._size) if r != self._rank])
+        if silent:
+            # A connection may close before gloo says so. What ended because a rank was late, is
+            # known by one that waited to the end.
+            late = late or self._longest_wait_s() >= _NEARLY * patience_s
             return peer if peer in silent else silent[0], late
+        late = True
         waits_s = [float(self._value(f"here/{rank}") or waited_s) for rank in range(self._size)]
         return waits_s.index(min(waits_s)), late
+
+    def _longest_wait_s(self) -> float:
+        """How long the most patient of those waited that say that they are there."""
+        return max(float(self._value(f"here/{rank}") or 0.0) for rank in range(self._size))
 
     def arrive(self, waited_s: float) -> None:
         """Say that this rank has met a failure, but is not its reason.
