@@ -1,10 +1,8 @@
 """The processes that take a step together: how they reach each other, and how a lost one shows."""
 
-import contextlib
 import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
 
 import torch
@@ -12,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from engines.autogram.exchange.notes import Notes
-from engines.autogram.exchange.wire import LARGEST_TAG, Wire
+from engines.autogram.exchange.wire import LARGEST_TAG, Wire, timeout_of
 from engines.errors import RankFailedError
 
 # Under deterministic algorithms nothing is measured: about what a loopback device does.
@@ -47,7 +45,7 @@ class Members:
         self.rank = dist.get_rank(group)
         self.size = dist.get_world_size(group)
         self._group = group
-        self._timeout = _timeout_of(group)
+        self._timeout = timeout_of(group)
         self._wire: Wire | None = None
         self._store = dist.PrefixStore("jdviz", group.get_group_store())
         self._notes = Notes(self._store, self.rank, self.size)
@@ -85,9 +83,7 @@ class Members:
         Raises:
             RankFailedError: A rank is gone.
         """
-        self.refuse_if_lost()
-        if self._wire is None:
-            self._wire = self._meet()
+        self._connect()
         self._call += 1
 
     def note(self, text: str) -> None:
@@ -277,6 +273,12 @@ class Members:
             spent.append(time.perf_counter() - begin)
         return sorted(spent)[_PROBE_TURNS // 2]
 
+    def _connect(self) -> None:
+        """Connect at the first use: the losses of all ranks may be asked for before any step."""
+        self.refuse_if_lost()
+        if self._wire is None:
+            self._wire = self._meet()
+
     def _meet(self) -> Wire:
         """Connect once all ranks are there: torch does not say who is missing."""
         try:
@@ -292,7 +294,7 @@ class Members:
 
     def _begin_to_wait(self) -> None:
         """Refuse to wait for a rank that is gone, and look at the clock."""
-        self.refuse_if_lost()
+        self._connect()
         self._waits_since_s = time.monotonic()
 
     def _watched(self, peer: int | None, run: Callable[[], _Result]) -> _Result:
@@ -436,13 +438,3 @@ def _on_wire(tensor: Tensor, staged: bool, *, copy: bool) -> Tensor:
     if not staged:
         return tensor
     return tensor.cpu() if copy else torch.empty_like(tensor, device="cpu")
-
-
-def _timeout_of(group: "dist.ProcessGroup") -> timedelta:
-    """How long a group waits for its ranks."""
-    for device in ("cpu", "cuda"):
-        with contextlib.suppress(RuntimeError, AttributeError):
-            found = group._get_backend(torch.device(device)).options._timeout
-            if isinstance(found, timedelta):
-                return found
-    return timedelta(minutes=30)

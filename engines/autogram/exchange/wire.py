@@ -89,3 +89,20 @@ class Wire:
             # gloo does so when the patience for any message ends.
             with contextlib.suppress(RuntimeError):
                 self._gloo.recv([torch.zeros(1)], peer, LARGEST_TAG + 2).wait(_AT_ONCE)
+
+
+def timeout_of(group: "dist.ProcessGroup") -> timedelta:
+    """Tell how long a group waits for its ranks.
+
+    Args:
+        group: The group.
+
+    Returns:
+        Its timeout; torch's usual one where it cannot be read.
+    """
+    for device in ("cpu", "cuda"):
+        with contextlib.suppress(RuntimeError, AttributeError):
+            found = group._get_backend(torch.device(device)).options._timeout
+            if isinstance(found, timedelta):
+                return found
+    return timedelta(minutes=30)
