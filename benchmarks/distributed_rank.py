@@ -6,10 +6,7 @@ or `{"error": ..., "at_s": ...}` with the time on the system's monotonic clock. 
 stays open; when it ends, the parent is gone and the rank ends too.
 """
 
-import json
 import os
-import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -28,6 +25,7 @@ from engines.autogram import Engine
 from jdviz.problems.subjects import Built, Subject, find_subject
 from jdviz.profiling import SGD
 from jdviz.profiling.events import peak_bytes
+from jdviz.profiling.requests import answer_request
 from jdviz.profiling.timing import sentence
 from jdviz.profiling.turns import Turn, take_turns
 
@@ -327,17 +325,6 @@ def _join(request: dict[str, Any]) -> torch.device:
     return device
 
 
-def _end_with_parent() -> None:
-    """Waits for the end of the request's stream in a thread, then ends the process."""
-
-    def wait() -> None:
-        while os.read(0, 4096):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     """What this rank found, or why it found nothing."""
     try:
@@ -352,21 +339,9 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Reads the request from standard input and writes the answer to standard output."""
-    # Whatever else prints, in Python or below, goes to the error stream and not into the answer.
-    with os.fdopen(os.dup(1), "w") as out:
-        os.dup2(2, 1)
-        request = b""
-        while not request.endswith(b"\n"):
-            part = os.read(0, 65536)
-            if not part:
-                sys.exit(1)
-            request += part
-        _end_with_parent()
-        answer = _answer(json.loads(request))
-        out.write(f"{json.dumps(answer)}\n")
-        out.flush()
+    found = answer_request(_answer)
     # Leaves at once: a group with a rank that failed cannot be taken down in order.
-    os._exit(1 if "error" in answer else 0)
+    os._exit(1 if "error" in found else 0)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,6 @@ needs. Answer, one line: `{"found": ...}` or `{"error": "memory", "step" or "ref
 """
 
 import gc
-import json
-import os
-import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +23,7 @@ from jdviz.profiling.inspecting import inspect_here
 from jdviz.profiling.machine import machine, settle
 from jdviz.profiling.marks import STEP, layer_marks
 from jdviz.profiling.memory import Timeline, read_timeline, thinned
+from jdviz.profiling.requests import answer_request
 from jdviz.profiling.results import Measurement, Source
 from jdviz.profiling.spec import MeasurementError, MeasureSpec, check_objectives
 from jdviz.profiling.steps import MeasuredStep
@@ -153,17 +150,6 @@ def _load_libraries() -> None:
         layers(torch.zeros(2, 1, 8, 8)).sum().backward()
 
 
-def _end_with_parent() -> None:
-    """Waits for the end of the request's stream in a thread, then ends the process."""
-
-    def wait() -> None:
-        while os.read(0, 4096):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 def _memory(request: dict[str, Any]) -> Any:
     return measure_here(MeasureSpec.from_dict(request["spec"])).to_dict()
 
@@ -232,18 +218,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Reads the request from standard input and writes the answer to standard output."""
-    # Whatever else prints, in Python or below, goes to the error stream and not into the answer.
-    with os.fdopen(os.dup(1), "w") as out:
-        os.dup2(2, 1)
-        request = b""
-        while not request.endswith(b"\n"):
-            # Unbuffered, so that nothing but the request is taken from the stream.
-            part = os.read(0, 65536)
-            if not part:
-                sys.exit(1)
-            request += part
-        _end_with_parent()
-        json.dump(answer(json.loads(request)), out)
+    answer_request(answer)
 
 
 if __name__ == "__main__":

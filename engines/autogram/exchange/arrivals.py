@@ -13,7 +13,16 @@ from engines.autogram.exchange.loads import Load, by_row, from_numbers
 from engines.autogram.exchange.members import Letters
 from engines.autogram.exchange.routes import Hop
 from engines.autogram.rates import Rates
-from engines.autogram.rules import Counts, Factors, Part, Rule, Workspace, add_outer, cut_of
+from engines.autogram.rules import (
+    Counts,
+    Factors,
+    Part,
+    Rule,
+    Workspace,
+    add_between,
+    add_outer,
+    cut_of,
+)
 from engines.autogram.schedule import predicted
 
 
@@ -65,9 +74,7 @@ class Arrivals:
         blocks: dict[int, Blocks] = {}
         frame = self._frame
         for number in frame.of(sent.loads, "gradients"):
-            piece = cut_of(
-                self._frame.routes.shapes[number].entries, self._frame.place, self._frame.count
-            )
+            piece = cut_of(frame.routes.shapes[number].entries, frame.place, frame.count)
             stop = start + piece.stop - piece.start
             load = sent.loads[number]
             if load.blocks is not None:
@@ -202,7 +209,7 @@ class Arrivals:
                 for node, f in enumerate(share.factors)
             ]
             block = self._frame.like.new_zeros(chosen[0].objectives, others[0].objectives)
-            share.share.rule.cross(block, share.parts, chosen, others, self._workspace)
+            add_between(block, share.share.rule, share.parts, chosen, others, self._workspace)
             load.blocks.add_block(block, hop.of, own, theirs)
 
 

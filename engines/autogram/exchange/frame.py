@@ -58,13 +58,25 @@ class Frame:
         shape = routes.shapes[number]
         spans = shape.spans[shape.axes.index(routes.routes[number].axis)]
         for node, (inputs_span, outputs_span) in enumerate(spans):
-            if load.shares:
-                rows = by_row(load.factors[node], routes.extent(number, node, routes.rank))
-                inputs, outputs = rows.inputs, rows.outputs
-            else:
-                inputs, outputs = self.zeros(number, node)
+            inputs, outputs = self.factors(number, node, load)
             found += [(inputs, inputs_span, 2), (outputs, outputs_span, 3)]
         return found
+
+    def factors(self, number: int, node: int, load: Load) -> tuple[Tensor, Tensor]:
+        """Bring this rank's factors of a node into the form in which they travel.
+
+        Args:
+            number: Of the group.
+            node: Which of its nodes.
+            load: What there is of the group.
+
+        Returns:
+            Inputs and output gradients, zeros where there are none.
+        """
+        if not load.shares:
+            return self.zeros(number, node)
+        rows = by_row(load.factors[node], self.routes.extent(number, node, self.routes.rank))
+        return rows.inputs, rows.outputs
 
     def zeros(self, number: int, node: int) -> tuple[Tensor, Tensor]:
         """Make factors of a node whose output gradient is zero, or never came.

@@ -213,17 +213,19 @@ def plan_routes(
         )
     first = filled[0]
     workspace = min(one.workspace_bytes for one in filled)
-    routes, positions, shipments = [], [], []
-    for number in range(len(first.tasks)):
-        shapes = [one.tasks[number] if one.objectives else None for one in descriptions]
-        positions.append(_positions(shapes))
-        offered = _offered(shapes, samples, losses, rates, link, itemsize)
-        fitting = [route for route in offered if route.work_bytes <= workspace]
-        routes.append(
-            min(fitting, key=lambda route: route.seconds)
-            if fitting
-            else min(offered, key=lambda route: route.work_bytes)
+    groups = [
+        _Group(
+            [one.tasks[number] if one.objectives else None for one in descriptions],
+            samples,
+            losses,
+            rates,
+            link,
+            itemsize,
         )
+        for number in range(len(first.tasks))
+    ]
+    routes = [_chosen(_offered(group), workspace) for group in groups]
+    shipments = []
     waiting: list[int] = []
     for number in first.order:
         waiting.append(number)
@@ -237,8 +239,7 @@ def plan_routes(
     for turn, shipment in enumerate(shipments):
         for number in shipment:
             if routes[number].travels == "ring":
-                shapes = [one.tasks[number] if one.objectives else None for one in descriptions]
-                sent_bytes = _sent_round_ring(shapes, samples, losses, itemsize, turn)
+                sent_bytes = _sent_round_ring(groups[number], turn)
                 routes[number] = replace(routes[number], sent_bytes=sent_bytes)
     return Routes(
         rank=rank,
@@ -246,7 +247,7 @@ def plan_routes(
         losses=losses,
         shapes=first.tasks,
         routes=tuple(routes),
-        positions=tuple(positions),
+        positions=tuple(_positions(group.shapes) for group in groups),
         shipments=tuple(shipments),
         rounds=max((one.rounds for one in filled), key=len),
         reached=reached,
@@ -256,6 +257,14 @@ def plan_routes(
         strict=strict,
         certain=all(one.certain for one in filled),
     )
+
+
+def _chosen(offered: Sequence[Route], workspace_bytes: int) -> Route:
+    """The fastest route that fits, or the smallest."""
+    fitting = [route for route in offered if route.work_bytes <= workspace_bytes]
+    if fitting:
+        return min(fitting, key=lambda route: route.seconds)
+    return min(offered, key=lambda route: route.work_bytes)
 
 
 def _positions(shapes: Sequence[TaskShape | None]) -> tuple[tuple[int, ...], ...]:
@@ -268,161 +277,136 @@ def _positions(shapes: Sequence[TaskShape | None]) -> tuple[tuple[int, ...], ...
     )
 
 
-def _offered(
-    shapes: Sequence[TaskShape | None],
-    samples: Sequence[int],
-    losses: Sequence[int],
-    rates: Rates,
-    link: tuple[float, float],
-    itemsize: int,
-) -> list[Route]:
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """One group of parameters on all ranks, and what its routes are priced with."""
+
+    shapes: Sequence[TaskShape | None]
+    samples: Sequence[int]
+    losses: Sequence[int]
+    rates: Rates
+    link: tuple[float, float]
+    itemsize: int
+
+    @property
+    def present(self) -> list[tuple[int, TaskShape]]:
+        """Ranks that have samples, with their shapes."""
+        return [(rank, shape) for rank, shape in enumerate(self.shapes) if shape is not None]
+
+    @property
+    def first(self) -> TaskShape:
+        """The shape that stands for all."""
+        return self.present[0][1]
+
+    @property
+    def counts(self) -> list[int]:
+        """Objectives of every rank."""
+        return [b * k for b, k in zip(self.samples, self.losses, strict=True)]
+
+    def entries(self, rank: int, extent: Extent) -> tuple[int, int]:
+        """Entries of a node's inputs and output gradients on a rank."""
+        return _entries(extent, self.samples[rank], self.losses[rank])
+
+    def route(
+        self,
+        travels: Travels,
+        axis: int,
+        sent: Sequence[int],
+        work_bytes: int,
+        multiply_adds: int,
+        moved_entries: int,
+        calls: int,
+    ) -> Route:
+        """Put a price on a route."""
+        seconds = self.rates.seconds(multiply_adds, self.itemsize * moved_entries, calls)
+        return Route(travels, axis, tuple(sent), work_bytes, seconds + max(sent) / self.link[1])
+
+
+def _offered(group: _Group) -> list[Route]:
     """Price what could travel for one group."""
-    known = [shape for shape in shapes if shape is not None]
-    first = known[0]
+    first, known = group.first, [shape for _, shape in group.present]
     rows = {(tuple((e.inputs, e.outputs) for e in s.extents), s.axes, s.spans) for s in known}
-    offered = [_gradients(shapes, samples, losses, rates, link, itemsize)]
+    offered = [_gradients(group)]
     if len(rows) > 1 or not first.extents:
         return offered  # other uses of a weight on some ranks, or nothing but small parameters
-    offered += [
-        _factors(shapes, place, samples, losses, rates, link, itemsize)
-        for place in range(len(first.axes))
-    ]
+    offered += [_factors(group, place) for place in range(len(first.axes))]
     if all(shape.crosses for shape in known):
-        offered.append(_ring(shapes, samples, losses, rates, link, itemsize))
+        offered.append(_ring(group))
     return offered
 
 
-def _gradients(
-    shapes: Sequence[TaskShape | None],
-    samples: Sequence[int],
-    losses: Sequence[int],
-    rates: Rates,
-    link: tuple[float, float],
-    itemsize: int,
-) -> Route:
+def _gradients(group: _Group) -> Route:
     """Rows of the own samples, cut along their entries."""
-    workers = [rank for rank, shape in enumerate(shapes) if shape is not None]
-    first = next(shape for shape in shapes if shape is not None)
-    n, count = first.entries, len(workers)
-    sent = [0] * len(shapes)
-    for place, rank in enumerate(workers):
+    first, present, counts = group.first, group.present, group.counts
+    n, count, m, most = first.entries, len(present), sum(counts), max(counts)
+    sent, products = [0] * len(counts), 0
+    for place, (rank, shape) in enumerate(present):
         piece = cut_of(n, place, count)
-        rest = n - (piece.stop - piece.start)
-        sent[rank] = itemsize * samples[rank] * losses[rank] * rest
-    m = sum(b * k for b, k in zip(samples, losses, strict=True))
-    most = max(b * k for b, k in zip(samples, losses, strict=True))
-    products = 0
-    for rank in workers:
-        shape = shapes[rank]
-        if shape is not None and not first.kept:
-            found = sum(extent.products for extent in shape.extents)
-            products = max(products, samples[rank] * losses[rank] * found * n)
-    moved = itemsize * (2 * most * n + 2 * m * n // count)
-    seconds = rates.seconds(products + m * m * n // count, moved, 8)
-    held = itemsize * ((0 if first.kept else most * n) + -(-m * n // count))
-    return Route("gradients", 0, tuple(sent), held, seconds + max(sent) / link[1])
+        sent[rank] = group.itemsize * counts[rank] * (n - (piece.stop - piece.start))
+        found = sum(extent.products for extent in shape.extents)
+        products = max(products, counts[rank] * found * n)
+    held = group.itemsize * ((0 if first.kept else most * n) + -(-m * n // count))
+    work = (0 if first.kept else products) + m * m * n // count
+    return group.route("gradients", 0, sent, held, work, 2 * most * n + 2 * m * n // count, 8)
 
 
-def _factors(
-    shapes: Sequence[TaskShape | None],
-    place: int,
-    samples: Sequence[int],
-    losses: Sequence[int],
-    rates: Rates,
-    link: tuple[float, float],
-    itemsize: int,
-) -> Route:
+def _factors(group: _Group, place: int) -> Route:
     """One factor to all, the other cut along a dimension of the weight."""
-    workers = [rank for rank, shape in enumerate(shapes) if shape is not None]
-    first = next(shape for shape in shapes if shape is not None)
-    axis, count = first.axes[place], len(workers)
+    first, present, itemsize = group.first, group.present, group.itemsize
+    axis, count, m = first.axes[place], len(present), sum(group.counts)
     size = first.weight[axis]
-    sent = [0] * len(shapes)
-    gathered = 0
-    for number, rank in enumerate(workers):
-        shape = shapes[rank]
-        if shape is None:
-            continue
-        for column, extent in enumerate(shape.extents):
-            for cut, entries in zip(
-                shape.spans[place][column],
-                _entries(extent, samples[rank], losses[rank]),
-                strict=True,
-            ):
-                piece = cut_of(size, number, count)
-                rest = size - (piece.stop - piece.start)
+    sent, gathered = [0] * len(group.shapes), 0
+    for number, (rank, shape) in enumerate(present):
+        piece = cut_of(size, number, count)
+        rest = size - (piece.stop - piece.start)
+        for spans, extent in zip(shape.spans[place], shape.extents, strict=True):
+            for cut, entries in zip(spans, group.entries(rank, extent), strict=True):
                 sent[rank] += itemsize * (entries // size * rest if cut else entries * (count - 1))
                 gathered += entries // count if cut else entries
-    m = sum(b * k for b, k in zip(samples, losses, strict=True))
-    products, entries = _work(shapes, samples, losses)
-    moved = itemsize * (2 * m * entries // count + 4 * gathered)
-    seconds = rates.seconds((products + m * m * entries) // count, moved, 12 + 4 * count)
-    return Route(
-        "factors", axis, tuple(sent), 2 * itemsize * gathered, seconds + max(sent) / link[1]
-    )
+    products, entries = _work(group)
+    work = (products + m * m * entries) // count
+    moved = 2 * m * entries // count + 4 * gathered
+    held = 2 * itemsize * gathered
+    return group.route("factors", axis, sent, held, work, moved, 12 + 4 * count)
 
 
-def _work(
-    shapes: Sequence[TaskShape | None], samples: Sequence[int], losses: Sequence[int]
-) -> tuple[int, int]:
+def _work(group: _Group) -> tuple[int, int]:
     """Multiply-adds that build all gradients, and their entries that are not zero."""
-    first = next(shape for shape in shapes if shape is not None)
-    products, looked_up = 0, 0
-    for rank, shape in enumerate(shapes):
-        for extent in () if shape is None else shape.extents:
-            products += samples[rank] * losses[rank] * extent.products * first.entries
+    first, products, looked_up = group.first, 0, 0
+    for rank, shape in group.present:
+        for extent in shape.extents:
+            products += group.counts[rank] * extent.products * first.entries
             if not extent.products:
-                looked_up += samples[rank] * extent.positions
+                looked_up += group.samples[rank] * extent.positions
     if products or not first.weight:
         return products, first.entries
     return 0, min(looked_up, first.weight[0]) * first.weight[1]
 
 
-def _ring(
-    shapes: Sequence[TaskShape | None],
-    samples: Sequence[int],
-    losses: Sequence[int],
-    rates: Rates,
-    link: tuple[float, float],
-    itemsize: int,
-) -> Route:
+def _ring(group: _Group) -> Route:
     """All factors to the next ranks, as far as half of the ring."""
-    workers = [rank for rank, shape in enumerate(shapes) if shape is not None]
     # On the average of even and odd shipments; what it is in the end their order tells.
-    turns = [_sent_round_ring(shapes, samples, losses, itemsize, turn) for turn in (0, 1)]
+    turns = [_sent_round_ring(group, turn) for turn in (0, 1)]
     sent = [(even + odd) // 2 for even, odd in zip(*turns, strict=True)]
-    largest, most, wide = 0, 0, 0
-    for rank, shape in enumerate(shapes):
-        if shape is None:
-            continue
-        largest = max(largest, ring_entries(shape, samples[rank], losses[rank]))
+    weight, count = group.first.weight, len(group.present)
+    largest, most = 0, 0
+    for rank, shape in group.present:
+        largest = max(largest, ring_entries(shape, group.samples[rank], group.losses[rank]))
         positions = sum(extent.products for extent in shape.extents)
-        most = max(most, samples[rank] * losses[rank] * positions)
-        wide = sum(shape.weight[:1]) + math.prod(shape.weight[1:])
-    total = most * len(workers)
-    products = most * total * wide // 2
-    moved = itemsize * 3 * most * total
-    seconds = rates.seconds(products, moved, 12 * len(workers))
-    return Route("ring", 0, tuple(sent), 2 * itemsize * largest, seconds + max(sent) / link[1])
+        most = max(most, group.counts[rank] * positions)
+    total = most * count
+    work = most * total * (weight[0] + math.prod(weight[1:])) // 2
+    held = 2 * group.itemsize * largest
+    return group.route("ring", 0, sent, held, work, 3 * most * total, 12 * count)
 
 
-def _sent_round_ring(
-    shapes: Sequence[TaskShape | None],
-    samples: Sequence[int],
-    losses: Sequence[int],
-    itemsize: int,
-    turn: int,
-) -> tuple[int, ...]:
+def _sent_round_ring(group: _Group, turn: int) -> tuple[int, ...]:
     """Bytes that every rank sends in an even or odd shipment."""
-    workers = [rank for rank, shape in enumerate(shapes) if shape is not None]
-    sent = [0] * len(shapes)
-    for rank in workers:
-        shape = shapes[rank]
-        if shape is None:
-            continue
+    workers, sent = [rank for rank, _ in group.present], [0] * len(group.shapes)
+    for rank, shape in group.present:
         for hop in hops(workers, rank, turn):
-            some = samples[rank] // 2 if hop.sends_half else samples[rank]
-            sent[rank] += itemsize * ring_entries(shape, some, losses[rank])
+            some = group.samples[rank] // 2 if hop.sends_half else group.samples[rank]
+            sent[rank] += group.itemsize * ring_entries(shape, some, group.losses[rank])
     return tuple(sent)
 
 

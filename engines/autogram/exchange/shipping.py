@@ -8,7 +8,7 @@ from torch import Tensor
 
 from engines.autogram.exchange.arrivals import Arrivals, Sent
 from engines.autogram.exchange.frame import Frame, start_and_size
-from engines.autogram.exchange.loads import Load, as_numbers, by_row
+from engines.autogram.exchange.loads import Load, as_numbers
 from engines.autogram.exchange.members import Members
 from engines.autogram.exchange.routes import Hop, hops
 from engines.autogram.rates import Rates
@@ -131,18 +131,13 @@ class Shipping:
         cut: dict[int, Tensor] = {}
         if not numbers:
             return whole, cut
-        common = [
-            as_numbers(side, self._frame.like)
-            for number in numbers
-            for side, spans, _ in self._frame.sides(number, loads[number])
-            if not spans
-        ]
+        sides = [side for n in numbers for side in self._frame.sides(n, loads[n])]
+        common = [as_numbers(side, self._frame.like) for side, spans, _ in sides if not spans]
         for_all = torch.cat(common) if common else self._frame.like.new_empty(0)
         for place, rank in self._frame.peers:
             pieces = [
                 side.narrow(dim, *start_and_size(side.shape[dim], place, self._frame.count))
-                for number in numbers
-                for side, spans, dim in self._frame.sides(number, loads[number])
+                for side, spans, dim in sides
                 if spans
             ]
             own = torch.cat([piece.reshape(-1) for piece in pieces]) if pieces else for_all[:0]
@@ -168,13 +163,8 @@ class Shipping:
         half = routes.samples[routes.rank] // 2 if hop.sends_half else None
         pieces = []
         for group in self._frame.of(sent.loads, "ring"):
-            load = sent.loads[group]
             for node in range(len(routes.shapes[group].extents)):
-                if load.shares:
-                    rows = by_row(load.factors[node], routes.extent(group, node, routes.rank))
-                    inputs, outputs = rows.inputs, rows.outputs
-                else:
-                    inputs, outputs = self._frame.zeros(group, node)
+                inputs, outputs = self._frame.factors(group, node, sent.loads[group])
                 pieces += [inputs[:half].reshape(-1), outputs[:, :half].reshape(-1)]
         flat = torch.cat(pieces)
         size = sum(

@@ -8,6 +8,7 @@ from engines.autogram.rules import (  # noqa: F401 - importing registers them
     recurrent,
 )
 from engines.autogram.rules.base import Rule, add_outer, part_of, readable
+from engines.autogram.rules.crossing import add_between
 from engines.autogram.rules.embedding import add_tied
 from engines.autogram.rules.factors import Declined, Factors, Part, Role
 from engines.autogram.rules.linear import sides
@@ -27,6 +28,7 @@ __all__ = [
     "Role",
     "Rule",
     "Workspace",
+    "add_between",
     "add_outer",
     "add_tied",
     "cut_of",

@@ -25,7 +25,6 @@ from engines.autogram.rules.conv_options import (
     UNFOLDED,
     conv_options,
 )
-from engines.autogram.rules.crossing import add_cross
 from engines.autogram.rules.factors import COMPLEX, UNREADABLE, Declined, Factors, Part, Role
 from engines.autogram.rules.geometry import Geometry
 from engines.autogram.rules.options import Counts, Option, rows_option
@@ -102,22 +101,9 @@ class ConvolutionRule(Rule):
             for g in (Geometry.of(n, weight.shape) for n in nodes)
         )
 
-    def cross(
-        self,
-        block: Tensor,
-        parts: Sequence[Part],
-        factors: Sequence[Factors],
-        others: Sequence[Factors],
-        workspace: Workspace,
-    ) -> None:
-        """See `Rule.cross`."""
-        weight, bias = part_of("weight", parts), part_of("bias", parts)
-        if weight is not None:
-            geometries = [Geometry.of(f.node, weight.shape) for f in factors]
-            one, other = (unfolded_sides(geometries, each) for each in (factors, others))
-            add_cross(block, one, other, workspace)
-        if bias is not None:
-            block.addmm_(self.rows(bias, factors), self.rows(bias, others).T)
+    def product_sides(self, part: Part, factors: Sequence[Factors]) -> tuple[Tensor, Tensor]:
+        """See `Rule.product_sides`: of unfolded inputs."""
+        return unfolded_sides([Geometry.of(f.node, part.shape) for f in factors], factors)
 
     def accumulate(
         self,

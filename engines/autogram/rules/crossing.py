@@ -1,12 +1,42 @@
 """Inner products of the objectives of two batches: the blocks beside the diagonal of a Gramian."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from engines.autogram.rules.base import Rule, part_of
 from engines.autogram.rules.contraction import in_range, power_for, reads_back, reflected
+from engines.autogram.rules.factors import Factors, Part
 from engines.autogram.rules.workspace import Workspace
 
 Sides = tuple[Tensor, Tensor]
+
+
+def add_between(
+    block: Tensor,
+    rule: Rule,
+    parts: Sequence[Part],
+    factors: Sequence[Factors],
+    others: Sequence[Factors],
+    workspace: Workspace,
+) -> None:
+    """Add the inner products of the objectives of two batches, of all parameters of a group.
+
+    Args:
+        block: Shape [m, m'], changed in place.
+        rule: Of the group, one that `crosses`.
+        parts: The parameters.
+        factors: Factors of one batch.
+        others: Factors of the other.
+        workspace: Where blocks are.
+    """
+    weight, bias = part_of("weight", parts), part_of("bias", parts)
+    if weight is not None:
+        one, other = (rule.product_sides(weight, each) for each in (factors, others))
+        add_cross(block, one, other, workspace)
+    if bias is not None:
+        block.addmm_(rule.rows(bias, factors), rule.rows(bias, others).T)
 
 
 def add_cross(block: Tensor, one: Sides, other: Sides, workspace: Workspace) -> None:

@@ -17,7 +17,6 @@ from engines.autogram.rules.contraction import (
     weighted_positions,
     write_products,
 )
-from engines.autogram.rules.crossing import add_cross
 from engines.autogram.rules.factors import COMPLEX, UNREADABLE, Declined, Factors, Part, Role
 from engines.autogram.rules.options import Counts, Option, rows_option
 from engines.autogram.rules.registry import register
@@ -134,21 +133,9 @@ class LinearRule(Rule):
         """See `Rule.crosses`."""
         return part_of("weight", parts) is not None
 
-    def cross(
-        self,
-        block: Tensor,
-        parts: Sequence[Part],
-        factors: Sequence[Factors],
-        others: Sequence[Factors],
-        workspace: Workspace,
-    ) -> None:
-        """See `Rule.cross`."""
-        weight, bias = part_of("weight", parts), part_of("bias", parts)
-        if weight is not None:
-            flags = self.flags(weight.transposed)
-            add_cross(block, sides(flags, factors), sides(flags, others), workspace)
-        if bias is not None:
-            block.addmm_(self.rows(bias, factors), self.rows(bias, others).T)
+    def product_sides(self, part: Part, factors: Sequence[Factors]) -> tuple[Tensor, Tensor]:
+        """See `Rule.product_sides`."""
+        return sides(self.flags(part.transposed), factors)
 
     def shared(
         self, parts: Sequence[Part], factors: Sequence[Factors], axis: int, number: int, count: int

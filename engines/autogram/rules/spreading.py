@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from engines.autogram.rules.factors import Factors, Part
-from engines.autogram.rules.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -79,12 +78,12 @@ class Spreading:
             The extent.
 
         Raises:
-            NotImplementedError: Rows have to be built.
+            ValueError: Rows have to be built.
         """
-        raise NotImplementedError
+        raise ValueError("got a rule whose rows are built, expected one with axes; mend the plan.")
 
     def crosses(self, nodes: Sequence[Node], parts: Sequence[Part]) -> bool:
-        """Tell whether `cross` can be called.
+        """Tell whether `product_sides` can be called.
 
         Args:
             nodes: The nodes of the group that this rule reads.
@@ -95,27 +94,20 @@ class Spreading:
         """
         return False
 
-    def cross(
-        self,
-        block: Tensor,
-        parts: Sequence[Part],
-        factors: Sequence[Factors],
-        others: Sequence[Factors],
-        workspace: Workspace,
-    ) -> None:
-        """Add the inner products of the objectives of two batches.
+    def product_sides(self, part: Part, factors: Sequence[Factors]) -> tuple[Tensor, Tensor]:
+        """Bring factors into the form of products; only where `crosses` says that this can be done.
 
         Args:
-            block: What is added to in place, shape [m, m'].
-            parts: The parameters.
-            factors: Factors of one batch.
-            others: Factors of the other.
-            workspace: Where blocks are.
+            part: The weight.
+            factors: Factors of all its nodes.
+
+        Returns:
+            A, shape [k or 1, b, t, …], and B: the gradient of a sample is AᵀB over positions.
 
         Raises:
-            NotImplementedError: `crosses` says that it cannot be called.
+            ValueError: It cannot.
         """
-        raise NotImplementedError
+        raise ValueError("got a contraction of rows round the ring, expected gradients; mend it.")
 
     def shared(
         self, parts: Sequence[Part], factors: Sequence[Factors], axis: int, number: int, count: int
